@@ -1,0 +1,144 @@
+"""The tables, once, for SQLite and MySQL/MariaDB alike. Names beginning `im_` follow the article.
+
+Times are Unix milliseconds. Text that identifies something compares byte by byte (binary collation on MySQL,
+the default on SQLite): user ids, device ids and message ids are case-sensitive.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table
+from sqlalchemy.dialects import mysql
+
+metadata = MetaData()
+
+BigId = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite gives out row ids only for a column that is declared INTEGER."""
+
+
+def _text(length: int) -> String:
+    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+
+def _blob(length: int) -> LargeBinary:
+    return LargeBinary(length).with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+
+
+UserId = _text(64)
+DeviceId = _text(128)
+MessageId = _text(160)
+
+im_user = Table(
+    "im_user",
+    metadata,
+    Column("user_id", UserId, primary_key=True),
+    Column("name", _text(128), nullable=False, server_default=""),
+    Column("password_hash", _text(255), nullable=False),
+    Column("state", SmallInteger, nullable=False, server_default="1"),  # 1 active, 0 disabled
+    Column("created", BigInteger, nullable=False),
+)
+
+im_relation = Table(
+    "im_relation",
+    metadata,
+    # article 9: user_id1 < user_id2, one row per pair
+    Column("user_id1", UserId, primary_key=True),
+    Column("user_id2", UserId, primary_key=True),
+    Column("state", SmallInteger, nullable=False),  # 1 requested by user 1, 2 requested by user 2, 3 friends
+    Column("blocked", SmallInteger, nullable=False, server_default="0"),  # bit 0: by user 1, bit 1: by user 2
+    Column("encrypt_key", _blob(256), nullable=True),  # AES-256 key, wrapped under the master key
+    Column("key_version", Integer, nullable=False, server_default="0"),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Index("im_relation_second", "user_id2"),
+)
+
+im_session = Table(
+    "im_session",
+    metadata,
+    # one login on one device: a family of refresh tokens of which only the newest is good
+    Column("session_id", _text(36), primary_key=True),
+    Column("user_id", UserId, ForeignKey("im_user.user_id"), nullable=False, index=True),
+    Column("device_id", DeviceId, nullable=False),
+    Column("refresh_hash", LargeBinary(32), nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("revoked", BigInteger, nullable=True),
+    Column("created", BigInteger, nullable=False),
+)
+
+im_token = Table(
+    "im_token",
+    metadata,
+    # long-lived tokens of bots and microcontrollers, kept only as SHA-256
+    Column("token_id", _text(36), primary_key=True),
+    Column("hash", LargeBinary(32), nullable=False, unique=True),
+    Column("user_id", UserId, ForeignKey("im_user.user_id"), nullable=False, index=True),
+    Column("device_id", DeviceId, nullable=False),
+    Column("name", _text(128), nullable=False),
+    Column("expires", BigInteger, nullable=True),
+    Column("last_used", BigInteger, nullable=True),
+    Column("revoked", BigInteger, nullable=True),
+    Column("created", BigInteger, nullable=False),
+)
+
+im_device = Table(
+    "im_device",
+    metadata,
+    Column("user_id", UserId, primary_key=True),
+    Column("device_id", DeviceId, primary_key=True),
+    Column("inbox_cursor", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("last_seen", BigInteger, nullable=False),
+)
+
+im_message = Table(
+    "im_message",
+    metadata,
+    Column("mid", BigId, primary_key=True, autoincrement=True),
+    Column("sender", UserId, nullable=False),
+    Column("device", DeviceId, nullable=False),
+    Column("id", MessageId, nullable=True),  # JSON text of the sender's key; NULLs never collide
+    Column("recipient", UserId, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("content", _blob(16_777_215), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("n", BigInteger, nullable=False),  # number in the recipient's inbox, to answer a repeat from one row
+    Index("im_message_key", "sender", "device", "id", unique=True),
+    Index("im_message_pair", "recipient", "sender", "mid"),
+    sqlite_autoincrement=True,
+)
+
+im_offline = Table(
+    "im_offline",
+    metadata,
+    Column("to_user_id", UserId, primary_key=True),
+    Column("n", BigId, primary_key=True, autoincrement=False),
+    Column("mid", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+im_inbox = Table(
+    "im_inbox",
+    metadata,
+    Column("user_id", UserId, primary_key=True),
+    Column("head", BigInteger, nullable=False),
+)
+
+im_sequence = Table(
+    "im_sequence",
+    metadata,
+    Column("sender", UserId, primary_key=True),
+    Column("device", DeviceId, primary_key=True),
+    Column("recipient", UserId, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+)
+
+im_receipt = Table(
+    "im_receipt",
+    metadata,
+    Column("reader", UserId, primary_key=True),
+    Column("peer", UserId, primary_key=True),
+    Column("delivered_mid", BigInteger, nullable=False, server_default="0"),
+    Column("read_mid", BigInteger, nullable=False, server_default="0"),
+    Column("updated", BigInteger, nullable=False),
+    Index("im_receipt_peer", "peer", "updated"),
+)

@@ -1,0 +1,280 @@
+"""What the connector asks of the world: three Protocols and the plain records that cross them.
+
+A back end lives in `bridge/`, keeps one of these Protocols and is proved by the contract suite in
+`tests/contract/`; each Protocol has an in-process twin. The records are plain data: no behaviour, no
+driver types, only `str`, `int`, `bytes` and `bool`.
+
+Units: every time is Unix time in whole milliseconds. `n` counts 1, 2, 3 … without a gap within one inbox;
+`mid` is a server-wide id below 2**53 that rises with `n` within one inbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Protocol
+
+import msgspec
+
+
+class Kind(IntEnum):
+    """What an inbox item is. Stored as this number; never renumber."""
+
+    CHAT = 1
+    """A user's message, topic `inbox/{recipient}/chat/{sender}`."""
+    SYSTEM = 2
+    """The server's own message, topic `inbox/{recipient}/system/$server`."""
+
+
+class NewMessage(msgspec.Struct, gc=False):
+    """A message to be stored, together with the inbox items that point to it.
+
+    `id` is the sender's idempotency key as JSON text (`"a"` with its quotes, or `17`), so that the string
+    "17" and the number 17 stay two keys and receipts can echo it as it came; None means the sender gave none.
+    `seq` is the sender's counter per (device, recipient), None when not used; the store keeps the highest.
+    `content` is a JSON object in UTF-8. `sync` asks for a second item, in the sender's own inbox, for the
+    sender's other devices. `tag` is the caller's and comes back untouched with the batch.
+    """
+
+    sender: str
+    device: str
+    recipient: str
+    content: bytes
+    created: int
+    kind: Kind = Kind.CHAT
+    id: str | None = None
+    seq: int | None = None
+    sync: bool = False
+    tag: object = None
+
+
+class CursorMove(msgspec.Struct, gc=False):
+    """The device has acknowledged everything up to `cursor`; valid only while `epoch` is its current one."""
+
+    user: str
+    device: str
+    epoch: int
+    cursor: int
+    tag: object = None
+
+
+class Delivered(msgspec.Struct, gc=False):
+    """A device of `reader` acknowledged every message of `peer` up to `mid`."""
+
+    reader: str
+    peer: str
+    mid: int
+
+
+class Read(msgspec.Struct, gc=False):
+    """The app of `reader` says that it has shown every message of `peer` up to `mid`.
+
+    The store lowers it to the newest message of `peer` to `reader` at or below `mid`: nobody reads what was not sent.
+    """
+
+    reader: str
+    peer: str
+    mid: int
+
+
+class Batch(msgspec.Struct):
+    """What one group commit makes durable, all or nothing."""
+
+    messages: list[NewMessage] = []
+    moves: list[CursorMove] = []
+    delivered: list[Delivered] = []
+    reads: list[Read] = []
+
+
+class Stored(msgspec.Struct, gc=False):
+    """Where a message stands. For a repeat these are the *first* result's values and `repeated` is true.
+
+    `sync_n` is the number of the copy in the sender's own inbox, None where none was asked for.
+    """
+
+    mid: int
+    n: int
+    created: int
+    sync_n: int | None = None
+    repeated: bool = False
+
+
+class ReceiptState(msgspec.Struct, gc=False):
+    """How far `reader` has come with the messages of `peer`: mids, 0 where nothing has happened yet."""
+
+    reader: str
+    peer: str
+    delivered: int
+    read: int
+
+
+class Committed(msgspec.Struct):
+    """The outcome of one batch.
+
+    `stored[i]` belongs to `batch.messages[i]`. `fenced` are the moves refused because their epoch is not the
+    current one (promise 6). `receipts` are the states that this batch has *raised*, one per (reader, peer).
+    """
+
+    stored: list[Stored]
+    fenced: list[CursorMove]
+    receipts: list[ReceiptState]
+
+
+class Item(msgspec.Struct, gc=False):
+    """One inbox item with the message it points to. It is a sync copy exactly when `recipient` is not the owner."""
+
+    n: int
+    mid: int
+    sender: str
+    device: str
+    recipient: str
+    kind: Kind
+    content: bytes
+    created: int
+
+
+class Claim(msgspec.Struct, gc=False):
+    """A device taken into possession: from now on only `epoch` may move its cursor.
+
+    `head` is the inbox's highest n at the claim. `created` says that the device was not known before.
+    """
+
+    epoch: int
+    cursor: int
+    head: int
+    created: bool
+
+
+class Device(msgspec.Struct, gc=False):
+    """One known device of a user."""
+
+    user: str
+    device: str
+    cursor: int
+    epoch: int
+    last_seen: int
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be reached or cannot write now (locked, full, down). Nothing of the call has taken effect,
+    or all of it has and the caller cannot know; repeating the call is safe either way where messages carry an id."""
+
+
+class TooManyDevices(Exception):
+    """The user already has the allowed number of devices; `limit` says how many."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a user may have at most {limit} devices")
+        self.limit = limit
+
+
+class Store(Protocol):
+    """The durable queues: messages, inboxes, cursors, receipts.
+
+    Promises, all held by the contract suite: a returned `commit` is durable (fsync); a raised one has changed
+    nothing that a reader can see, or is `StoreUnavailable`; numbers within an inbox are gap-free and in commit
+    order; within a batch, messages get their numbers in list order; (sender, device, id) is one message for ever,
+    also within one batch; cursors and receipts never fall.
+    Every method may raise `StoreUnavailable`. Methods may be called concurrently, `commit` by one caller at a time.
+    """
+
+    async def open(self) -> None:
+        """Connects, checks durability settings and the schema version. Raises `StoreUnavailable`."""
+
+    async def close(self) -> None:
+        """Finishes what runs and lets go of every resource. Idempotent."""
+
+    async def commit(self, batch: Batch) -> Committed:
+        """Makes the whole batch durable, or nothing of it."""
+
+    async def claim(self, user: str, device: str, *, now: int, limit: int) -> Claim:
+        """Takes the device: raises its epoch by one and sets `last_seen`. An unknown device is created with the highest
+        cursor of the user's devices, 0 if there is none. Raises `TooManyDevices` when it would be number `limit` + 1."""
+
+    async def release(self, user: str, device: str, *, epoch: int, last_seen: int) -> None:
+        """Records when the device was last heard. Does nothing if `epoch` is not the current one."""
+
+    async def items(self, user: str, *, after: int, limit: int) -> list[Item]:
+        """The inbox items with n > `after`, rising, at most `limit`."""
+
+    async def head(self, user: str) -> int:
+        """The highest n of the inbox, 0 if nothing was ever stored."""
+
+    async def receipts_for(self, peer: str, *, limit: int) -> list[ReceiptState]:
+        """How far others have come with what `peer` sent, most recently changed first, at most `limit`."""
+
+    async def last_seq(self, user: str, device: str, recipient: str) -> int:
+        """The highest committed `seq` from this device to this recipient, 0 if none."""
+
+    async def find(self, user: str, device: str, id: str) -> Stored | None:
+        """The first result for this idempotency key, with `repeated` true; None if it was never committed."""
+
+    async def devices(self, user: str) -> list[Device]:
+        """The user's known devices, by device id."""
+
+    async def forget_device(self, user: str, device: str) -> bool:
+        """Removes the device and its cursor; false if it was not known."""
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What a credential proves: who is there, on which device (None: any), until when (None: for ever), under which
+    revocable session or token."""
+
+    user: str
+    device: str | None
+    expires: int | None
+    session: str | None
+
+
+class Directory(Protocol):
+    """Who exists and who may write to whom, as the accounts side keeps it. Read-only for the connector."""
+
+    async def correspondents(self, user: str) -> frozenset[str]:
+        """Everyone who may send to `user` and to whom `user` may send: accepted, blocked by neither side."""
+
+    async def token(self, hashed: bytes, *, now: int) -> Grant | None:
+        """The grant of a long-lived device token by its SHA-256, None if unknown, expired or revoked; notes its use."""
+
+    async def session_active(self, session: str) -> bool:
+        """False once the login session that an access token names was logged out or revoked, or its user disabled."""
+
+
+class Announcement(msgspec.Struct, frozen=True, tag=True):
+    """Base of what the accounts side tells the connectors. A hint: it may be lost, doubled or late."""
+
+
+class RelationChanged(Announcement, frozen=True):
+    """Who may write to whom has changed between these two: forget what was cached."""
+
+    user1: str
+    user2: str
+
+
+class AccessRevoked(Announcement, frozen=True):
+    """Connections of this user are no longer allowed: all (`device` and `session` None), those of one device,
+    or those opened under one login session or token."""
+
+    user: str
+    device: str | None = None
+    session: str | None = None
+
+
+class Bus(Protocol):
+    """Carries announcements and wake-ups between the parts of one process, or between nodes."""
+
+    def announce(self, announcement: Announcement) -> None:
+        """Tells every connector, this node's included. Never blocks, never raises for a lost peer."""
+
+    def subscribe(self, handler: BusHandler) -> None:
+        """Calls `handler` in the event loop for every announcement from now on."""
+
+
+class BusHandler(Protocol):
+    def __call__(self, announcement: Announcement, /) -> None: ...
+
+
+class Postbox(Protocol):
+    """How the accounts side puts the server's own messages into inboxes."""
+
+    async def post(self, user: str, content: Sequence[bytes]) -> None:
+        """Stores the JSON objects as SYSTEM items of the user's inbox and wakes the user's devices. Durable on return."""
