@@ -6,8 +6,22 @@ the default on SQLite): user ids, device ids and message ids are case-sensitive.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+)
 from sqlalchemy.dialects import mysql
+
+REVISION = "0001"
+"""The migration that makes what is declared here; `aldis.bridge.migrate` brings a database up to it."""
 
 metadata = MetaData()
 
@@ -16,7 +30,9 @@ BigId = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _text(length: int) -> String:
-    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+    return String(length).with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+    )
 
 
 def _blob(length: int) -> LargeBinary:
@@ -102,6 +118,7 @@ im_message = Table(
     Column("content", _blob(16_777_215), nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("n", BigInteger, nullable=False),  # number in the recipient's inbox, to answer a repeat from one row
+    Column("sync_n", BigInteger, nullable=True),  # number of the copy in the sender's own inbox, for the same reason
     Index("im_message_key", "sender", "device", "id", unique=True),
     Index("im_message_pair", "recipient", "sender", "mid"),
     sqlite_autoincrement=True,

@@ -1,0 +1,179 @@
+"""The in-memory twin of the durable store: the same promises, except that nothing outlives the process.
+
+It is the reference for the contract suite and the back end of profiles that keep no data. Nothing is ever dropped,
+so its memory grows with every message: it is not for a server that runs for long.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+from aldis.broker.ports import (
+    Batch,
+    Claim,
+    Committed,
+    CursorMove,
+    Device,
+    Item,
+    Kind,
+    NewMessage,
+    ReceiptState,
+    Stored,
+    TooManyDevices,
+)
+
+
+class _Message(NamedTuple):
+    """An immutable copy, so that the caller may reuse its own record."""
+
+    mid: int
+    sender: str
+    device: str
+    recipient: str
+    kind: Kind
+    content: bytes
+    created: int
+
+
+class MemoryStore:
+    """Keeps `aldis.broker.ports.Store` in dictionaries. It never raises `StoreUnavailable`."""
+
+    def __init__(self) -> None:
+        self._mid = 0
+        self._commits = 0
+        self._first: dict[tuple[str, str, str], Stored] = {}
+        self._inboxes: dict[str, list[_Message]] = {}
+        self._pairs: dict[tuple[str, str], list[int]] = {}
+        self._sequences: dict[tuple[str, str, str], int] = {}
+        self._devices: dict[str, dict[str, Device]] = {}
+        self._receipts: dict[tuple[str, str], ReceiptState] = {}
+        self._changed: dict[tuple[str, str], int] = {}
+
+    async def open(self) -> None:
+        """There is nothing to connect to."""
+
+    async def close(self) -> None:
+        """Keeps the content: a store that is opened again after `close` still has it."""
+
+    async def commit(self, batch: Batch) -> Committed:
+        stored = [self._store(message) for message in batch.messages]
+        fenced = [move for move in batch.moves if not self._move(move)]
+        return Committed(stored, fenced, self._raise_receipts(batch))
+
+    def _store(self, message: NewMessage) -> Stored:
+        if message.seq is not None:
+            key = (message.sender, message.device, message.recipient)
+            self._sequences[key] = max(self._sequences.get(key, 0), message.seq)
+        if message.id is not None:
+            first = self._first.get((message.sender, message.device, message.id))
+            if first is not None:
+                return Stored(first.mid, first.n, first.created, first.sync_n, True)
+        self._mid += 1
+        row = _Message(
+            self._mid,
+            message.sender,
+            message.device,
+            message.recipient,
+            message.kind,
+            bytes(message.content),
+            message.created,
+        )
+        n = self._put(message.recipient, row)
+        sync_n = self._put(message.sender, row) if message.sync and message.sender != message.recipient else None
+        self._pairs.setdefault((message.recipient, message.sender), []).append(self._mid)
+        stored = Stored(self._mid, n, message.created, sync_n)
+        if message.id is not None:
+            self._first[message.sender, message.device, message.id] = stored
+        return Stored(self._mid, n, message.created, sync_n)
+
+    def _put(self, user: str, row: _Message) -> int:
+        inbox = self._inboxes.setdefault(user, [])
+        inbox.append(row)
+        return len(inbox)
+
+    def _move(self, move: CursorMove) -> bool:
+        device = self._devices.get(move.user, {}).get(move.device)
+        if device is None or device.epoch != move.epoch:
+            return False
+        device.cursor = max(device.cursor, min(move.cursor, len(self._inboxes.get(move.user, ()))))
+        return True
+
+    def _raise_receipts(self, batch: Batch) -> list[ReceiptState]:
+        self._commits += 1
+        raised: dict[tuple[str, str], None] = {}
+        for delivered in batch.delivered:
+            state = self._receipt(delivered.reader, delivered.peer)
+            if delivered.mid > state.delivered:
+                state.delivered = delivered.mid
+                raised[delivered.reader, delivered.peer] = None
+        for read in batch.reads:
+            mids = self._pairs.get((read.reader, read.peer), [])
+            below = bisect_right(mids, read.mid)
+            state = self._receipt(read.reader, read.peer)
+            if below and mids[below - 1] > state.read:
+                state.read = mids[below - 1]
+                raised[read.reader, read.peer] = None
+        for key in raised:
+            self._receipts[key] = self._receipt(*key)
+            self._changed[key] = self._commits
+        return [_copy(self._receipts[key]) for key in raised]
+
+    def _receipt(self, reader: str, peer: str) -> ReceiptState:
+        return self._receipts.setdefault((reader, peer), ReceiptState(reader, peer, 0, 0))
+
+    async def claim(self, user: str, device: str, *, now: int, limit: int) -> Claim:
+        devices = self._devices.setdefault(user, {})
+        known = devices.get(device)
+        if known is None:
+            if len(devices) >= limit:
+                raise TooManyDevices(limit)
+            cursor = max((other.cursor for other in devices.values()), default=0)
+            # The first epoch is the time: after `forget_device` no epoch of the old life is given out again.
+            devices[device] = Device(user, device, cursor, now, now)
+        else:
+            known.epoch += 1
+            known.last_seen = now
+        taken = devices[device]
+        return Claim(taken.epoch, taken.cursor, len(self._inboxes.get(user, ())), known is None)
+
+    async def release(self, user: str, device: str, *, epoch: int, last_seen: int) -> None:
+        known = self._devices.get(user, {}).get(device)
+        if known is not None and known.epoch == epoch:
+            known.last_seen = last_seen
+
+    async def items(self, user: str, *, after: int, limit: int) -> list[Item]:
+        first = max(after, 0)
+        rows = self._inboxes.get(user, [])[first : first + max(limit, 0)]
+        return [
+            Item(n, row.mid, row.sender, row.device, row.recipient, row.kind, row.content, row.created)
+            for n, row in enumerate(rows, first + 1)
+        ]
+
+    async def head(self, user: str) -> int:
+        return len(self._inboxes.get(user, ()))
+
+    async def receipts_for(self, peer: str, *, limit: int) -> list[ReceiptState]:
+        mine = [key for key in self._changed if key[1] == peer]
+        mine.sort(key=lambda key: (-self._changed[key], key[0]))
+        return [_copy(self._receipts[key]) for key in mine[: max(limit, 0)]]
+
+    async def last_seq(self, user: str, device: str, recipient: str) -> int:
+        return self._sequences.get((user, device, recipient), 0)
+
+    async def find(self, user: str, device: str, id: str) -> Stored | None:
+        first = self._first.get((user, device, id))
+        return None if first is None else Stored(first.mid, first.n, first.created, first.sync_n, True)
+
+    async def devices(self, user: str) -> list[Device]:
+        known = self._devices.get(user, {})
+        return [
+            Device(user, name, known[name].cursor, known[name].epoch, known[name].last_seen) for name in sorted(known)
+        ]
+
+    async def forget_device(self, user: str, device: str) -> bool:
+        return self._devices.get(user, {}).pop(device, None) is not None
+
+
+def _copy(state: ReceiptState) -> ReceiptState:
+    return ReceiptState(state.reader, state.peer, state.delivered, state.read)
