@@ -12,7 +12,7 @@ LINKS := $(addprefix .typing/aldis/,$(ROOMS))
 
 # uv where it is, pip everywhere else: the lock and its hashes are the same for both.
 UV := $(shell command -v uv 2>/dev/null)
-PIP_INSTALL := $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+PIP_INSTALL := $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install -qq --disable-pip-version-check)
 PIP_CHECK := $(if $(UV),uv pip check --quiet --python $(BIN)/python,$(BIN)/python -m pip --disable-pip-version-check check)
 
 .DEFAULT_GOAL := help

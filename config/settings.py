@@ -1,25 +1,31 @@
 """Every knob of Aldis: its name, its default, the reason for the default, and the check at start.
 
 Values come, strongest first, from command-line flags, `ALDIS_…` variables (`ALDIS_LIMITS__MAX_INFLIGHT=50`),
-the YAML file, the defaults below. An unknown key anywhere is an error that names it.
+the YAML file, the defaults below. An unknown key anywhere is an error that names it and where it stands.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as VariableError
+
+from aldis.config.addresses import Address, collide
+from aldis.config.layers import Key, Layer, Layers, dotted, reach, read_yaml
 
 PROFILES = Path(__file__).parent
 """Where the shipped profiles live: `embedded.yaml`, `lab.yaml`."""
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
-Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]*):\d{1,5}$")]
+DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 
 
 class SettingsError(Exception):
@@ -36,7 +42,7 @@ class Listener(Section):
     type: Literal["tcp", "ws"] = "tcp"
     """`tcp` for plain MQTT, `ws` for MQTT over WebSocket (subprotocol `mqtt`)."""
     bind: Address = "127.0.0.1:1883"
-    """HOST:PORT. Port 0 takes a free one."""
+    """HOST:PORT. Port 0 takes a free one, no host means every address."""
     max_connections: Positive = 10_000
     """Connections open at once on this listener, before and after CONNECT; the next one is closed at once."""
 
@@ -52,7 +58,7 @@ class Limits(Section):
     max_message_size: Positive = 65_536
     """Bytes of one chat payload; a longer one is answered with a `failed` receipt. Files go over REST."""
     max_inflight: Annotated[int, Field(gt=0, le=65_535)] = 100
-    """Deliveries sent to one session and not yet acknowledged. 100 small messages fill a slow radio link for a second."""
+    """Deliveries sent to one session and not yet acknowledged. 100 small ones fill a slow radio link for a second."""
     max_unacknowledged: Positive = 256
     """Publishes taken from one connection and not yet acknowledged; at the limit we stop reading from it."""
     max_queued: Positive = 1_000
@@ -74,7 +80,7 @@ class Limits(Section):
     max_receipts_at_connect: Positive = 1_000
     """Receipt states sent again when a device subscribes, most recent first."""
     live_buffer: Positive = 100
-    """Live items kept in memory for one device whose window is full; beyond it the device reads from the store again."""
+    """Live items kept in memory for one device whose window is full; beyond it the store is read again."""
     read_batch: Positive = 200
     """Backlog items read from the store at once for one device."""
     commit_batch: Positive = 1_000
@@ -111,11 +117,35 @@ class Accounts(Section):
     enabled: bool = True
     """Serve the REST API and the pages in this process."""
     access_token_lifetime: Seconds = 86_400.0
-    """Seconds. A day: an MQTT client keeps its connection beyond the expiry, and needs a fresh token only to reconnect."""
+    """Seconds. A day: an open MQTT connection outlives the expiry; a fresh token is needed only to reconnect."""
     refresh_token_lifetime: Seconds = 7_776_000.0
     """Seconds. 90 days without use ends a login."""
     hashing_concurrency: Positive = 2
     """Passwords hashed at once, in threads; each takes about 40 ms and 19 MiB."""
+    hashing_queue: Positive = 32
+    """Passwords waiting to be hashed; the next one is answered with 503. 32 wait for less than a second."""
+    login_burst: Positive = 20
+    """Failed logins that one user, from anywhere, may make at once."""
+    login_per_minute: Annotated[float, Field(gt=0)] = 5.0
+    """Failed logins that one user regains each minute. Good ones do not count."""
+    address_burst: Positive = 100
+    """Failed logins that one address (IPv6: one /64) may make at once, over all users."""
+    address_per_minute: Annotated[float, Field(gt=0)] = 30.0
+    """Failed logins that one address regains each minute."""
+    register_burst: Positive = 1_000
+    """Registrations that one address may make at once."""
+    register_per_minute: Annotated[float, Field(gt=0)] = 60.0
+    """Registrations that one address regains each minute."""
+    max_sessions_per_user: Positive = 50
+    """Login sessions of one user, one per device; a further login ends the one refreshed longest ago."""
+    max_tokens_per_user: Positive = 100
+    """Device tokens of one user; the next one is refused with 409."""
+    max_friends: Positive = 5_000
+    """Friends of one user; the next one is refused with 409. All are listed, with their keys, in one answer."""
+    max_friend_requests: Positive = 500
+    """Unanswered requests to one user, and from one user; the next one is refused with 409."""
+    max_body_size: Positive = 65_536
+    """Bytes of one JSON request body; a longer one is answered with 413."""
     secret_file: str = "secrets.json"
     """Signing and wrapping keys, relative to the data folder; made with mode 0600 when missing."""
 
@@ -142,7 +172,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     accounts: Accounts = Accounts()
     logging: Logging = Logging()
-    plugins: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    plugins: dict[DottedPath, dict[str, Any]] = Field(default_factory=dict)
     """amqtt plugins by dotted path, in the order in which they handle a publish, each with its own options."""
 
     @classmethod
@@ -154,63 +184,125 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # `load` hands the file and flags in as init values; the environment stands between them.
-        return (env_settings, init_settings)
+        # `load` alone reads the environment: what is built by hand is only what is given by hand.
+        return (init_settings,)
 
 
-def load(profile: Path, overrides: dict[str, Any] | None = None) -> Settings:
-    """Reads a profile, lets `ALDIS_…` variables and then `overrides` (nested, as the flags give them) win.
+def load(profile: Path | str, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Reads a profile, by path or by the name of a shipped one, lets `ALDIS_…` variables win over it,
+    and `overrides` (nested, as the flags give them) win over both.
 
-    Raises `SettingsError` naming every wrong key, also for a misspelt `ALDIS_…` variable.
+    Raises `SettingsError` with one line for each wrong value: its key, what is wrong, and whether it came from the
+    file, a variable or a flag.
     """
+    path = _profile_path(profile)
+    layers = Layers(
+        [
+            Layer(_file_values(path), lambda key: f"file {path}"),
+            Layer(_variable_values(), _variable_of),
+            Layer(overrides or {}, lambda key: "command line"),
+        ]
+    )
     try:
-        document = yaml.safe_load(profile.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise SettingsError(f"cannot read {profile}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{profile} is not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise SettingsError(f"{profile} must be a mapping of settings")
-    _check_variables()
-    try:
-        settings = Settings(**document)
-        if overrides:
-            settings = Settings.model_validate(_merged(settings.model_dump(), overrides))
+        settings = Settings(**layers.merged())
     except ValidationError as error:
-        raise SettingsError(_describe(error, profile)) from error
-    _check_consistency(settings, profile)
+        raise SettingsError(_describe(error, layers)) from error
+    problems = [f"{dotted(key)}: {text} (from {layers.origin(key)})" for key, text in _inconsistencies(settings)]
+    if problems:
+        raise SettingsError("\n".join(problems))
     return settings
 
 
-def _merged(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in extra.items():
-        old = result.get(key)
-        result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result
+def _profile_path(profile: Path | str) -> Path:
+    """A bare word is a shipped profile; everything else, and what looks like a file, is a path."""
+    if isinstance(profile, Path) or Path(profile).name != profile or Path(profile).suffix:
+        return Path(profile)
+    path = PROFILES / f"{profile}.yaml"
+    if not path.exists():
+        shipped = ", ".join(sorted(found.stem for found in PROFILES.glob("*.yaml")))
+        raise SettingsError(f"there is no profile {profile!r}; shipped are {shipped}; a file is given as ./{profile}")
+    return path
 
 
-def _check_variables() -> None:
-    """pydantic-settings ignores a variable whose first level is unknown; we do not."""
-    known = {name.upper() for name in Settings.model_fields}
+def _file_values(path: Path) -> dict[str, Any]:
+    try:
+        document = read_yaml(path)
+    except OSError as error:
+        raise SettingsError(f"cannot read file {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"file {path} is not YAML: {error}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"file {path} must be a mapping of settings")
+    for key in document:
+        # pydantic-settings would take `_env_file` and its like as orders to itself
+        if not isinstance(key, str) or key.startswith("_"):
+            raise SettingsError(f"{key}: unknown setting (from file {path})")
+    return document
+
+
+def _variables() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every `ALDIS_…` variable, with the setting that it means."""
     for variable in os.environ:
         if variable.upper().startswith("ALDIS_"):
-            first = variable.upper().removeprefix("ALDIS_").split("__")[0]
-            if first not in known:
-                raise SettingsError(f"unknown setting in the environment: {variable}")
+            yield variable, tuple(variable.lower().removeprefix("aldis_").split("__"))
 
 
-def _check_consistency(settings: Settings, profile: Path) -> None:
+def _variable_values() -> dict[str, Any]:
+    try:
+        values = EnvSettingsSource(Settings)()
+    except VariableError as error:
+        # pydantic-settings names the field only, in quotes
+        group: str = ""
+        suspects: list[str] = []
+        for variable, key in _variables():
+            if f'"{key[0]}"' in str(error):
+                group = key[0]
+                suspects.append(variable)
+        raise SettingsError(f"{group}: must be given as JSON (from variable {', '.join(suspects)})") from error
+    for variable, key in _variables():
+        # pydantic-settings passes over what it cannot place; we do not
+        if reach(values, key) < len(key):
+            raise SettingsError(f"{dotted(key)}: unknown setting (from variable {variable})")
+    return values
+
+
+def _variable_of(key: Key) -> str:
+    """The variable that set `key`; it may also have brought the whole group as JSON, or reach beyond the key."""
+    words = tuple(str(part).lower() for part in key)
+    related = [
+        (len(to), name) for name, to in _variables() if all(one == two for one, two in zip(to, words, strict=False))
+    ]
+    return f"variable {max(related)[1]}"
+
+
+def _inconsistencies(settings: Settings) -> Iterator[tuple[Key, str]]:
+    """What is wrong although every single value is right: the key, and why."""
     if "default" not in settings.listeners:
-        raise SettingsError(f"{profile}: listeners: one listener must be called 'default'")
+        yield ("listeners",), "one listener must be called 'default'"
     if settings.limits.max_message_size > settings.limits.max_packet_size:
-        raise SettingsError(f"{profile}: limits.max_message_size must not exceed limits.max_packet_size")
+        yield ("limits", "max_message_size"), "must not exceed limits.max_packet_size"
+    bound: list[tuple[Key, str]] = [(("listeners", name, "bind"), one.bind) for name, one in settings.listeners.items()]
+    if settings.accounts.enabled:
+        bound.append((("http", "bind"), settings.http.bind))
+    for (first, address), (second, other) in itertools.combinations(bound, 2):
+        if collide(address, other):
+            yield second, f"{other} is taken by {dotted(first)} ({address})"
+    nearest = next(folder for folder in (settings.data, *settings.data.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        yield ("data",), f"{nearest} is a file, not a folder"
 
 
-def _describe(error: ValidationError, profile: Path) -> str:
+def _describe(error: ValidationError, layers: Layers) -> str:
     lines = []
     for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"])
-        reason = "unknown setting" if problem["type"] == "extra_forbidden" else problem["msg"]
-        lines.append(f"{profile}: {key}: {reason} (value: {problem.get('input')!r})")
+        # pydantic marks a wrong key of a mapping, rather than its value, with "[key]"
+        key = tuple(part for part in problem["loc"] if part != "[key]")
+        if problem["type"] == "extra_forbidden":
+            # not the value: a misspelt key may hold a secret
+            reason = "unknown setting"
+        else:
+            reason = f"{problem['msg']}, not {problem['input']!r}"
+        lines.append(f"{dotted(key)}: {reason} (from {layers.origin(key)})")
     return "\n".join(lines)
