@@ -15,6 +15,10 @@ Key = tuple[str | int, ...]
 """The way to one value through nested mappings: `("limits", "max_inflight")`."""
 
 
+class SettingsError(Exception):
+    """The configuration cannot be used; the text names the key, what is wrong with it and where it came from."""
+
+
 class Layer(NamedTuple):
     """The values of one place. `origin` names that place for a key in it, in words for the operator."""
 

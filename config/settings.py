@@ -7,18 +7,31 @@ the YAML file, the defaults below. An unknown key anywhere is an error that name
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings import SettingsError as VariableError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from aldis.config.addresses import Address, collide
-from aldis.config.layers import Key, Layer, Layers, dotted, reach, read_yaml
+from aldis.config.environment import PREFIX, environment
+from aldis.config.layers import Key, Layer, Layers, SettingsError, dotted, read_yaml
+
+__all__ = [
+    "PROFILES",
+    "Accounts",
+    "Http",
+    "Limits",
+    "Listener",
+    "Logging",
+    "Settings",
+    "SettingsError",
+    "StoreSettings",
+    "Timeouts",
+    "load",
+]
 
 PROFILES = Path(__file__).parent
 """Where the shipped profiles live: `embedded.yaml`, `lab.yaml`."""
@@ -26,10 +39,6 @@ PROFILES = Path(__file__).parent
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
-
-
-class SettingsError(Exception):
-    """The configuration cannot be used; the text names the key, the value and where it came from."""
 
 
 class Section(BaseModel):
@@ -159,7 +168,7 @@ class Settings(BaseSettings):
     """The whole configuration of one process, immutable after start."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="ALDIS_", env_nested_delimiter="__", use_attribute_docstrings=True
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__", use_attribute_docstrings=True
     )
 
     data: Path = Path("data")
@@ -199,7 +208,7 @@ def load(profile: Path | str, overrides: Mapping[str, Any] | None = None) -> Set
     layers = Layers(
         [
             Layer(_file_values(path), lambda key: f"file {path}"),
-            Layer(_variable_values(), _variable_of),
+            environment(Settings),
             Layer(overrides or {}, lambda key: "command line"),
         ]
     )
@@ -240,41 +249,6 @@ def _file_values(path: Path) -> dict[str, Any]:
         if not isinstance(key, str) or key.startswith("_"):
             raise SettingsError(f"{key}: unknown setting (from file {path})")
     return document
-
-
-def _variables() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every `ALDIS_…` variable, with the setting that it means."""
-    for variable in os.environ:
-        if variable.upper().startswith("ALDIS_"):
-            yield variable, tuple(variable.lower().removeprefix("aldis_").split("__"))
-
-
-def _variable_values() -> dict[str, Any]:
-    try:
-        values = EnvSettingsSource(Settings)()
-    except VariableError as error:
-        # pydantic-settings names the field only, in quotes
-        group: str = ""
-        suspects: list[str] = []
-        for variable, key in _variables():
-            if f'"{key[0]}"' in str(error):
-                group = key[0]
-                suspects.append(variable)
-        raise SettingsError(f"{group}: must be given as JSON (from variable {', '.join(suspects)})") from error
-    for variable, key in _variables():
-        # pydantic-settings passes over what it cannot place; we do not
-        if reach(values, key) < len(key):
-            raise SettingsError(f"{dotted(key)}: unknown setting (from variable {variable})")
-    return values
-
-
-def _variable_of(key: Key) -> str:
-    """The variable that set `key`; it may also have brought the whole group as JSON, or reach beyond the key."""
-    words = tuple(str(part).lower() for part in key)
-    related = [
-        (len(to), name) for name, to in _variables() if all(one == two for one, two in zip(to, words, strict=False))
-    ]
-    return f"variable {max(related)[1]}"
 
 
 def _inconsistencies(settings: Settings) -> Iterator[tuple[Key, str]]:
