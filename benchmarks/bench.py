@@ -1,0 +1,107 @@
+"""One benchmark run: starts servers on fresh folders, puts loads on them, makes the users once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import population, servers
+from benchmarks.load import generate
+from benchmarks.population import Account
+from benchmarks.servers import Server
+
+Run = dict[str, Any]
+"""What one load measured."""
+
+
+class InvalidRun(Exception):
+    """A load found something lost, repeated or out of order; the text lists the first of it."""
+
+
+@dataclass
+class Bench:
+    """One benchmark run: where its files are, how long it measures, on which cores."""
+
+    work: Path
+    command: list[str]
+    cores: tuple[int, int] | None
+    rounds: int = 3
+    seconds: float = 4.0
+    warmup: float = 1.0
+    scale: float = 1.0
+    """Share of the connections and messages of (d) and (e); below 1 for a quick look only."""
+    say: Callable[[str], None] = print
+    _folders: int = field(default=0, init=False)
+
+    def mosquitto(self) -> AbstractContextManager[Server]:
+        return servers.mosquitto(self._folder(), self._core(0))
+
+    def aldis(self, profile: str, data: Path | None = None) -> AbstractContextManager[Server]:
+        """With `data`, the server works on a copy: every run begins with the same database."""
+        folder = self._folder()
+        if data is not None:
+            shutil.copytree(data, folder, dirs_exist_ok=True)
+        return servers.aldis(self.command, profile, folder, self._core(0))
+
+    def load(self, name: str, server: Server, **spec: Any) -> Run:
+        """Puts a load on the server. Raises `InvalidRun` if it did not get what it was promised."""
+        place = {"host": servers.HOST, "port": server.port, "server_pid": server.pid}
+        result = generate(name, place | spec, self._core(1))
+        if result["problems"]:
+            raise InvalidRun(f"{name} on {server.name}: " + "; ".join(result["problems"][:5]))
+        return result
+
+    def relay(self, server: Server, *, pairs: int, window: int, idle: int) -> Run:
+        stretch = {"warmup": self.warmup, "seconds": self.seconds}
+        return self.load("relay", server, pairs=pairs, window=window, idle=idle, payload=128, **stretch)
+
+    def chat(self, server: Server, people: list[Account], phases: list[Run], pairs: int = 50) -> Run:
+        return self.load("chat", server, people=people[: 2 * pairs], pairs=pairs, window=10, settle=0.5, phases=phases)
+
+    def full_phase(self, name: str = "full", **options: Any) -> Run:
+        return {"name": name, "warmup": self.warmup, "seconds": self.seconds, **options}
+
+    def registered(self, users: int) -> tuple[Path, list[Account]]:
+        """A data folder whose users came over REST; made once per run."""
+
+        def fill(server: Server) -> list[Account]:
+            return population.register_pairs(server, users)
+
+        return self._population(f"registered-{users}", fill, None)
+
+    def inserted(self, users: int) -> tuple[Path, list[Account]]:
+        """A data folder whose users were written into the database; made once per run."""
+
+        def fill(folder: Path) -> list[Account]:
+            return population.insert_pairs(folder / "aldis.db", users)
+
+        return self._population(f"inserted-{users}", None, fill)
+
+    def _population(
+        self,
+        name: str,
+        while_up: Callable[[Server], list[Account]] | None,
+        when_down: Callable[[Path], list[Account]] | None,
+    ) -> tuple[Path, list[Account]]:
+        folder, people = self.work / name, self.work / f"{name}.json"
+        if not people.exists():
+            accounts: list[Account] = []
+            with servers.aldis(self.command, "embedded", folder, None) as server:
+                if while_up:
+                    accounts = while_up(server)
+            if when_down:
+                accounts = when_down(folder)
+            people.write_text(json.dumps(accounts), encoding="utf-8")
+        return folder, json.loads(people.read_text(encoding="utf-8"))
+
+    def _folder(self) -> Path:
+        self._folders += 1
+        return self.work / f"run-{self._folders}"
+
+    def _core(self, index: int) -> int | None:
+        return self.cores[index] if self.cores else None

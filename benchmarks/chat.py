@@ -1,0 +1,117 @@
+"""Load for scenarios (c) and (f): pairs of friends, one writes to the other, both listen to their inboxes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.meter import Meter, percentile, until
+from benchmarks.people import Receiver, Sender
+from benchmarks.wire import open_all
+
+TICK = 0.001
+"""Seconds between looks at what is due in a paced phase: the resolution of the loop's timers."""
+
+
+async def run(spec: dict[str, Any]) -> dict[str, Any]:
+    """Runs the phases one after the other on the same connections; each ends when every receipt is there."""
+    accounts = spec["people"]
+    pairs = list(zip(accounts[0::2], accounts[1::2], strict=True))[: spec["pairs"]]
+    receivers = [Receiver(receiver, sender["user"]) for sender, receiver in pairs]
+    senders = [Sender(sender, receiver["user"], spec["window"]) for sender, receiver in pairs]
+    clients = [*receivers, *senders]
+    await open_all(clients, spec["host"], spec["port"])
+    await asyncio.sleep(spec["settle"])
+    meter = Meter(spec["server_pid"], lambda: sum(receiver.received for receiver in receivers))
+    phases: dict[str, Any] = {}
+    problems: list[str] = []
+    for phase in spec["phases"]:
+        if problems:
+            break
+        for sender in senders:
+            sender.sequenced = phase.get("sequenced", False)
+        if "share" in phase:
+            result = await _paced(meter, senders, phase, phase["share"] * phases[phase["of"]]["rate"])
+        else:
+            result = await _closed_loop(meter, senders, phase)
+        phases[phase["name"]] = result
+        problems = await _verify(senders, receivers)
+    for client in clients:
+        client.close()
+    return {"phases": phases, "problems": problems, "repeats": sum(receiver.repeats for receiver in receivers)}
+
+
+async def _closed_loop(meter: Meter, senders: Sequence[Sender], phase: dict[str, Any]) -> dict[str, Any]:
+    """Every sender keeps its window full: as many messages as the server takes."""
+    for sender in senders:
+        sender.start()
+    result, latencies = await _measured(meter, senders, phase)
+    for sender in senders:
+        sender.running = False
+    return result | _latency(latencies)
+
+
+async def _paced(meter: Meter, senders: Sequence[Sender], phase: dict[str, Any], rate: float) -> dict[str, Any]:
+    """Messages at fixed times whatever the server does, so that a slow answer does not slow the questions."""
+    lateness: list[float] = []
+    pacing = asyncio.create_task(_pace(senders, rate, lateness))
+    result, latencies = await _measured(meter, senders, phase)
+    pacing.cancel()
+    await asyncio.gather(pacing, return_exceptions=True)
+    late = percentile(lateness, 0.99) * 1000
+    return result | _latency(latencies) | {"asked_rate": rate, "generator_late_p99_ms": late}
+
+
+async def _measured(
+    meter: Meter, senders: Sequence[Sender], phase: dict[str, Any]
+) -> tuple[dict[str, Any], list[float]]:
+    latencies: list[float] = []
+    await asyncio.sleep(phase["warmup"])
+    for sender in senders:
+        sender.latencies = latencies
+    result = await meter.stretch(0, phase["seconds"])
+    for sender in senders:
+        sender.latencies = None
+    return result, latencies
+
+
+async def _pace(senders: Sequence[Sender], rate: float, lateness: list[float]) -> None:
+    start, said = time.perf_counter(), 0
+    while True:
+        now = time.perf_counter()
+        while said < (now - start) * rate:
+            due = start + said / rate
+            lateness.append(now - due)
+            senders[said % len(senders)].say(due)
+            said += 1
+        await asyncio.sleep(TICK)
+
+
+async def _verify(senders: Sequence[Sender], receivers: Sequence[Receiver]) -> list[str]:
+    """Waits for the last message, acknowledgement and receipt, and says what is missing."""
+
+    def complete(sender: Sender, receiver: Receiver) -> bool:
+        counted = sender.sent == sender.done == sender.confirmed == receiver.received
+        return counted and sender.delivered == receiver.mid
+
+    pairs = list(zip(senders, receivers, strict=True))
+    clients = [*senders, *receivers]
+    await until(lambda: all(complete(*pair) for pair in pairs) or any(client.failure for client in clients), 20)
+    problems = [client.failure for client in clients if client.failure]
+    for sender, receiver in pairs:
+        if not complete(sender, receiver):
+            problems.append(
+                f"{sender.user}: {sender.sent} sent, {sender.done} acknowledged, {sender.confirmed} receipts, "
+                f"{receiver.received} received, delivered up to {sender.delivered} of {receiver.mid}"
+            )
+    return problems
+
+
+def _latency(latencies: Sequence[float]) -> dict[str, float]:
+    return {
+        "sent_p50_ms": percentile(latencies, 0.50) * 1000,
+        "sent_p99_ms": percentile(latencies, 0.99) * 1000,
+        "sent_max_ms": max(latencies, default=float("nan")) * 1000,
+    }

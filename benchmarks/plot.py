@@ -1,0 +1,73 @@
+"""The figures as bars, with the targets as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.results import Outcome, Row
+
+ALDIS, MOSQUITTO, TARGET = "#d9822b", "#3c6e91", "#444444"
+
+
+def draw(path: Path, outcomes: Sequence[Outcome], caption: str) -> None:
+    """Writes a PNG with one panel per unit. Invalid scenarios are left out: they prove nothing."""
+    rows = [(outcome.key, row) for outcome in outcomes if not outcome.problems for row in outcome.rows]
+    panels = [
+        ("Server CPU per message", "µs"),
+        ("Messages per second", "1/s"),
+        ("Time from publish to `sent`", "ms"),
+        ("Memory per idle connection", "KiB"),
+    ]
+    panels = [panel for panel in panels if any(row.unit == panel[1] for _, row in rows)]
+    if not panels:
+        return
+    figure = Figure(figsize=(9, 1 + 2.6 * len(panels)))  # not pyplot: no display, no state
+    axes = figure.subplots(len(panels), 1, squeeze=False)
+    for axis, (title, unit) in zip(axes[:, 0], panels, strict=True):
+        _panel(axis, f"{title} ({unit})", [(key, row) for key, row in rows if row.unit == unit])
+    figure.suptitle("Aldis beside mosquitto")
+    figure.text(0.01, 0.005, caption, fontsize=7, color="#666666")
+    figure.tight_layout(rect=(0, 0.02, 1, 0.99))
+    figure.savefig(path, dpi=110)
+
+
+def _panel(axis: Axes, title: str, rows: Sequence[tuple[str, Row]]) -> None:
+    for place, (_, row) in enumerate(rows):
+        both = row.mosquitto is not None
+        _bar(axis, place - (0.2 if both else 0), row.aldis, ALDIS, 0.36)
+        if both:
+            _bar(axis, place + 0.2, row.mosquitto, MOSQUITTO, 0.36)
+        limit = _limit(row)
+        if limit is not None:
+            axis.plot([limit, limit], [place - 0.45, place + 0.45], color=TARGET, linestyle="--", linewidth=1.2)
+    axis.set_yticks(range(len(rows)), [f"({key}) {row.what}" for key, row in rows], fontsize=7)
+    axis.invert_yaxis()
+    axis.set_title(title, fontsize=9, loc="left")
+    axis.tick_params(axis="x", labelsize=7)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.margins(x=0.12)
+    for colour, label in ((ALDIS, "Aldis"), (MOSQUITTO, "mosquitto")):
+        axis.barh([0], [0], color=colour, label=label)
+    axis.plot([], [], color=TARGET, linestyle="--", linewidth=1.2, label="target")
+    axis.legend(fontsize=7, loc="lower right", frameon=False)
+
+
+def _bar(axis: Axes, place: float, value: float | None, colour: str, height: float) -> None:
+    if value is None:
+        return
+    axis.barh(place, value, height=height, color=colour)
+    text = f" {value:,.0f}" if value >= 100 else f" {value:.1f}"
+    axis.text(value, place, text, va="center", fontsize=7)
+
+
+def _limit(row: Row) -> float | None:
+    """Where the target lies on the axis: a ratio is a multiple of mosquitto's bar."""
+    if row.target is None:
+        return None
+    if row.target.unit == "×":
+        return None if row.mosquitto is None else row.target.value * row.mosquitto
+    return row.target.value

@@ -1,0 +1,116 @@
+"""Load for scenarios (a) and (b): pairs of clients, one publishes on a topic of its own, one subscribes to it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.meter import Meter, until
+from benchmarks.wire import PUBACK, WINDOW_IDS, Client, WireError, open_all, publish_head
+
+NUMBER = 8
+"""Bytes at the start of each payload that number the messages of a pair, so that a loss or a repeat shows."""
+
+ACKNOWLEDGEMENTS = b"".join(PUBACK + packet_id.to_bytes(2, "big") for packet_id in range(1, WINDOW_IDS + 1))
+"""Every PUBACK in the order in which a publisher must get them."""
+
+
+class Publisher(Client):
+    """Keeps `window` publishes unacknowledged while it runs."""
+
+    def __init__(self, pair: int, window: int, payload: int) -> None:
+        super().__init__(f"publisher-{pair}")
+        self.running = False
+        self.sent = 0
+        self.done = 0
+        self._window = window
+        self._head = publish_head(topic(pair), payload)
+        self._filler = b"." * (payload - NUMBER)
+
+    def start(self) -> None:
+        self.running = True
+        self.transport.write(b"".join(self.next_packets()))
+
+    def acknowledged(self, packet_id: int) -> None:
+        if packet_id != self.done % WINDOW_IDS + 1:  # [MQTT-4.6.0-2]
+            raise WireError(f"PUBACK {packet_id} where {self.done % WINDOW_IDS + 1} was due")
+        self.done += 1
+
+    def next_packets(self) -> Sequence[bytes]:
+        if not self.running:
+            return ()
+        first, last = self.sent, self.done + self._window
+        self.sent = last
+        head, filler = self._head, self._filler
+        return [
+            head + (number % WINDOW_IDS + 1).to_bytes(2, "big") + number.to_bytes(NUMBER, "big") + filler
+            for number in range(first, last)
+        ]
+
+    def _read(self, data: bytes, out: list[bytes]) -> int:
+        # The usual read is nothing but the acknowledgements that are due: compared at once instead of one by one.
+        start = self.done % WINDOW_IDS * 4
+        if len(data) & 3 == 0 and ACKNOWLEDGEMENTS[start : start + len(data)] == data:
+            self.done += len(data) >> 2
+            return len(data)
+        return super()._read(data, out)
+
+
+class Subscriber(Client):
+    """Counts what comes, and insists on each number once and in order."""
+
+    def __init__(self, pair: int, payload: int) -> None:
+        super().__init__(f"subscriber-{pair}", topic_filter=topic(pair))
+        self.received = 0
+        self._head = publish_head(topic(pair), payload)
+        self._delivery = struct.Struct(f">{len(self._head)}s2sQ{payload - NUMBER}x")
+
+    def arrived(self, topic: bytes, payload: bytes) -> None:
+        number = int.from_bytes(payload[:NUMBER], "big")
+        if number != self.received:
+            raise WireError(f"message {number} where {self.received} was due")
+        self.received += 1
+
+    def _read(self, data: bytes, out: list[bytes]) -> int:
+        # The usual read is whole deliveries of one size: cut by `struct` instead of byte by byte.
+        if len(data) % self._delivery.size or not data.startswith(self._head):
+            return super()._read(data, out)
+        for head, packet_id, number in self._delivery.iter_unpack(data):
+            if head != self._head or number != self.received:
+                raise WireError(f"message {number} where {self.received} was due")
+            self.received += 1
+            out.append(PUBACK + packet_id)
+        return len(data)
+
+
+def topic(pair: int) -> str:
+    return f"bench/relay/{pair}"
+
+
+async def run(spec: dict[str, Any]) -> dict[str, Any]:
+    """One measured stretch; `problems` is empty when every message arrived once and was acknowledged."""
+    idle = [Client(f"idle-{i}", topic_filter=f"bench/idle/{i}") for i in range(spec["idle"])]
+    subscribers = [Subscriber(pair, spec["payload"]) for pair in range(spec["pairs"])]
+    publishers = [Publisher(pair, spec["window"], spec["payload"]) for pair in range(spec["pairs"])]
+    clients: list[Client] = [*idle, *subscribers, *publishers]
+    await open_all(clients, spec["host"], spec["port"])
+    meter = Meter(spec["server_pid"], lambda: sum(subscriber.received for subscriber in subscribers))
+    for publisher in publishers:
+        publisher.start()
+    result = await meter.stretch(spec["warmup"], spec["seconds"])
+    for publisher in publishers:
+        publisher.running = False
+    await until(lambda: _complete(publishers, subscribers) or any(client.failure for client in clients), 15)
+    problems = [client.failure for client in clients if client.failure]
+    for publisher, subscriber in zip(publishers, subscribers, strict=True):
+        if not publisher.sent == publisher.done == subscriber.received:
+            counts = f"{publisher.sent} sent, {publisher.done} acknowledged, {subscriber.received} received"
+            problems.append(f"{publisher.client_id}: {counts}")
+    for client in clients:
+        client.close()
+    return result | {"problems": problems}
+
+
+def _complete(publishers: Sequence[Publisher], subscribers: Sequence[Subscriber]) -> bool:
+    return all(p.sent == p.done == s.received for p, s in zip(publishers, subscribers, strict=True))

@@ -1,0 +1,157 @@
+"""Tables for the terminal and for the page, and the JSON beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.meter import percentile
+from benchmarks.results import Outcome, Row, median
+
+BEGIN = "<!-- results: begin, rewritten by `python -m benchmarks` -->"
+END = "<!-- results: end -->"
+
+Table = list[list[str]]
+
+
+def results_table(outcomes: Sequence[Outcome]) -> Table:
+    """One line per row; the target stands beside what it is about."""
+    table = [["", "measured", "unit", "Aldis", "mosquitto", "result (lowest to highest)", "target", ""]]
+    for outcome in outcomes:
+        table.append([f"({outcome.key})", outcome.title, "", "", "", "", "", "INVALID" if outcome.problems else ""])
+        for row in outcome.rows:
+            verdict = {None: "", True: "met", False: "missed"}[row.met]
+            cells = [row.what, row.unit, _number(row.aldis), _number(row.mosquitto), _result(row)]
+            table.append(["", *cells, str(row.target) if row.target else "", verdict])
+    return table
+
+
+def load_table(outcomes: Sequence[Outcome]) -> Table:
+    """What server and load generator did in each scenario: medians over the rounds, shares of one core."""
+    table = [["", "load", "messages/s", "server", "generator", "generator µs/message", "everything else"]]
+    for outcome in outcomes:
+        for name, runs in outcome.loads.items():
+            cells = [_number(median([run["rate"] for run in runs]))]
+            cells += [_share(runs, f"{who}_utilisation") for who in ("server", "generator")]
+            cells.append(_number(median([run["generator_cpu_us"] for run in runs])))
+            table.append([f"({outcome.key})", name, *cells, _share(runs, "other_utilisation")])
+    return table
+
+
+def as_text(table: Table) -> str:
+    """Columns padded for a terminal; numbers to the right."""
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    # a scenario's title runs across the columns after it
+    widths[1] = max(len(line[1]) for line in table if any(line[2:]))
+    lines = []
+    for line in table:
+        cells = [cell.rjust(w) if _is_number(cell) else cell.ljust(w) for cell, w in zip(line, widths, strict=True)]
+        lines.append("  ".join(cells).rstrip() if any(line[2:-1]) else "  ".join([*line[:2], line[-1]]).rstrip())
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join(lines)
+
+
+def as_markdown(table: Table) -> str:
+    head, *rest = table
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for line in rest:
+        title = not any(line[2:-1])
+        cells = [f"**{cell}**" if cell and title and index < 2 else cell for index, cell in enumerate(line)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def machine_lines(run: dict[str, Any]) -> list[str]:
+    """Where and with what it ran, as short sentences."""
+    machine, options = run["machine"], run["options"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    cores = "not pinned"
+    if options["cores"]:
+        cores = f"server pinned to core {options['cores'][0]}, load generator to core {options['cores'][1]}"
+    lines = [
+        f"Run of {machine['time']}, {run['minutes']:.1f} minutes; {options['rounds']} rounds of "
+        f"{options['seconds']:g} s after {options['warmup']:g} s of warm-up; {cores}.",
+        f"{machine['cpu']}, {machine['usable_cores']} cores, {machine['memory_gib']} GiB; {machine['distribution']}, "
+        f"{machine['system']}; load average at start {machine['load_average_at_start'][0]}.",
+        f"{machine['python']}; {packages}; mosquitto {machine['mosquitto']}.",
+        f"Databases on {machine['database_filesystem']}; write of 4 KiB with fsync: {machine['fsync_ms']} ms.",
+    ]
+    if machine["aldis_variables"]:
+        lines.append("Settings changed by variables: " + ", ".join(map("=".join, machine["aldis_variables"].items())))
+    return lines
+
+
+def problem_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    return [f"INVALID ({outcome.key}): {problem}" for outcome in outcomes for problem in outcome.problems]
+
+
+def write_json(path: Path, run: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
+    """Everything, for machines: the run, the rows with their figures and verdicts, and every single measurement."""
+    scenarios = {}
+    for outcome in outcomes:
+        rows = [dataclasses.asdict(row) | {"figure": row.figure, "met": row.met} for row in outcome.rows]
+        scenarios[outcome.key] = {
+            "title": outcome.title,
+            "valid": not outcome.problems,
+            "problems": outcome.problems,
+            "rows": rows,
+            "runs": outcome.runs,
+        }
+    document = _without_nan({"run": run, "scenarios": scenarios})
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def markdown(run: dict[str, Any], outcomes: Sequence[Outcome], plot: str) -> str:
+    """The part of the page that each full run replaces."""
+    parts = [f"- {line}" for line in machine_lines(run)]
+    parts += ["", as_markdown(results_table(outcomes)), "", *problem_lines(outcomes)]
+    parts += [f"![The figures as bars]({plot})", ""]
+    parts += ["What server and load generator did meanwhile, as shares of one core:", ""]
+    return "\n".join([*parts, as_markdown(load_table(outcomes))])
+
+
+def rewrite_page(page: Path, text: str) -> None:
+    """Replaces what stands between the markers."""
+    old = page.read_text(encoding="utf-8")
+    begin, end = old.index(BEGIN) + len(BEGIN), old.index(END)
+    page.write_text(f"{old[:begin]}\n\n{text}\n\n{old[end:]}", encoding="utf-8")
+
+
+def _result(row: Row) -> str:
+    if row.figure is None:
+        return ""
+    unit = row.target.unit if row.target else "×"
+    if len(row.spread) < 2:
+        return f"{_number(row.figure)} {unit}"
+    return f"{_number(row.figure)} {unit} ({_number(min(row.spread))} to {_number(max(row.spread))})"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    if math.isnan(value):
+        return "–"
+    if abs(value) >= 1_000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _is_number(cell: str) -> bool:
+    return bool(cell) and cell.replace(",", "").replace(".", "").replace("%", "").strip().isdigit()
+
+
+def _share(runs: Sequence[dict[str, Any]], name: str) -> str:
+    return f"{percentile([run[name] for run in runs], 0.5):.0%}"
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON knows no NaN: a figure that there is not becomes null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

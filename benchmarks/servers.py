@@ -1,0 +1,129 @@
+"""Starts and stops the servers under test, each as a process of its own on free ports of loopback."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import machine
+
+HOST = "127.0.0.1"
+
+MOSQUITTO = """\
+listener {port} {host}
+allow_anonymous true
+user {user}
+persistence false
+max_inflight_messages 1000
+max_queued_messages 100000
+set_tcp_nodelay true
+connection_messages false
+log_dest none
+sys_interval 0
+"""
+"""`set_tcp_nodelay`: without it mosquitto waits for TCP acknowledgements that loopback delays, and a window of 1
+crawls. No log and no $SYS figures: nothing but the relay is measured."""
+
+
+class ServerError(Exception):
+    """A server did not start, or ended by itself; the text carries the end of its log."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its MQTT port, its HTTP port (0 if it has none) and its process."""
+
+    name: str
+    pid: int
+    port: int
+    http: int
+
+
+def aldis_command() -> list[str]:
+    """The `aldis` of the environment that runs the benchmark, else the first on the path."""
+    beside = Path(sys.executable).parent / "aldis"
+    found = str(beside) if beside.exists() else shutil.which("aldis")
+    if found is None:
+        raise ServerError("there is no `aldis` command: install the project, or name it with --aldis")
+    return [found]
+
+
+@contextmanager
+def mosquitto(folder: Path, core: int | None) -> Iterator[Server]:
+    """mosquitto in memory only, with windows and queues far larger than the load needs."""
+    command = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if command is None:
+        raise ServerError("mosquitto is not installed (Debian: apt-get install mosquitto)")
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "mosquitto.conf"
+    config.write_text(MOSQUITTO.format(port=port, host=HOST, user=getpass.getuser()), encoding="utf-8")
+    with _process([command, "-c", str(config)], folder / "mosquitto.log", core, lambda: _listens(port)) as pid:
+        yield Server("mosquitto", pid, port, 0)
+
+
+@contextmanager
+def aldis(command: list[str], profile: str, folder: Path, core: int | None) -> Iterator[Server]:
+    """`aldis up` with a profile and a data folder, which may hold the database of an earlier run."""
+    port, ws, http = free_port(), free_port(), free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = ["up", "--config", profile, "--data", str(folder)]
+    arguments += ["--mqtt", f"{HOST}:{port}", "--ws", f"{HOST}:{ws}", "--http", f"{HOST}:{http}"]
+    ready = (lambda: _listens(port)) if profile == "lab" else (lambda: _listens(port) and _listens(http))
+    with _process([*command, *arguments], folder / "aldis.log", core, ready) as pid:
+        yield Server("aldis", pid, port, http)
+
+
+@contextmanager
+def _process(command: list[str], log: Path, core: int | None, ready: Callable[[], bool]) -> Iterator[int]:
+    with log.open("wb") as sink, machine.pinned(core):
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+    try:
+        _wait_until(ready, process, log)
+        yield process.pid
+        if process.poll() is not None:
+            raise ServerError(f"{command[0]} ended during the run with {process.returncode}:\n{_tail(log)}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not ready():
+        if process.poll() is not None:
+            raise ServerError(f"{process.args!r} ended at start with {process.returncode}:\n{_tail(log)}")
+        if time.monotonic() > deadline:
+            raise ServerError(f"{process.args!r} does not listen after 30 s:\n{_tail(log)}")
+        time.sleep(0.05)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
