@@ -11,6 +11,7 @@ import json
 import re
 from binascii import b2a_base64
 from enum import StrEnum
+from itertools import accumulate
 from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
@@ -118,11 +119,11 @@ _decode_seq = msgspec.json.Decoder(Annotated[int, Meta(ge=1, le=MAX_NUMBER)]).de
 _decode_type = msgspec.json.Decoder(str).decode
 
 _QUOTE = ord('"')
-_SURELY_FLAT = 2 * MAX_DEPTH
-"""Bytes that cannot nest more than `MAX_DEPTH` deep."""
+_ARRAY = ord("[")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
-_BRACKETS = bytes.maketrans(b"{}[]", b"()()")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+_STEPS = bytes.maketrans(b"{[}]", b"\x01\x01\xff\xff")
+"""Brackets as signed bytes: one level down, one level up."""
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{[}]"))
 
 
 def parse_chat(payload: bytes) -> Envelope:
@@ -143,16 +144,13 @@ def parse_chat(payload: bytes) -> Envelope:
     except (DecodeError, RecursionError):
         return _parse_unusual(payload)
     id = fields.id
-    seq = fields.seq
     if fields.n is not UNSET or fields.mid is not UNSET or fields.ts is not UNSET:
         raise EnvelopeError(Reason.RESERVED_FIELD, _id_or_none(id))
-    if len(payload) > _SURELY_FLAT and _is_too_deep(payload):
+    # the first test is the cheap one, and true of most messages: one object without anything nested in it
+    if (payload.rfind(b"{") > 0 or _ARRAY in payload) and _is_too_deep(payload):
         raise EnvelopeError(Reason.BAD_PAYLOAD, _id_or_none(id))
-    return Envelope(
-        None if id is UNSET else _id_text(id),
-        None if seq is UNSET else seq,
-        _stripped(payload),
-    )
+    seq = fields.seq
+    return Envelope(None if id is UNSET else _id_text(id), None if seq is UNSET else seq, _stripped(payload))
 
 
 def _parse_unusual(payload: bytes) -> Envelope:
@@ -190,7 +188,8 @@ def _refuse_half_surrogates(payload: bytes) -> None:
     refuse it. Taking it as text would hide its id from the sender, who would wait for a receipt for ever.
     """
     try:
-        document = json.loads(payload, parse_int=_short_int, parse_float=str, parse_constant=_refuse_constant)
+        # as text: given bytes, json.loads would also read UTF-16
+        document = json.loads(payload.decode(), parse_int=_short_int, parse_float=str, parse_constant=_refuse_constant)
     except ValueError:
         return
     except RecursionError:
@@ -214,13 +213,10 @@ def _is_too_deep(payload: bytes) -> bool:
     """Whether this *valid* JSON nests more than `MAX_DEPTH` deep."""
     if payload.count(b"{") + payload.count(b"[") <= MAX_DEPTH:
         return False
-    brackets = _STRING.sub(b"", payload).translate(_BRACKETS, _NO_BRACKETS)
-    for _ in range(MAX_DEPTH):
-        # each round takes away the innermost pairs everywhere, hence exactly one level
-        brackets = brackets.replace(b"()", b"")
-        if not brackets:
-            return False
-    return True
+    steps = _STRING.sub(b"", payload).translate(_STEPS, _NO_BRACKETS)
+    # without the innermost pairs everything is one level less deep, and mostly little is left
+    steps = steps.replace(b"\x01\xff", b"")
+    return max(accumulate(memoryview(steps).cast("b")), default=0) >= MAX_DEPTH
 
 
 def _id_text(id: str | int) -> str:

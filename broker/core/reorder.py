@@ -92,9 +92,7 @@ class Reorder(Generic[T]):
         if seq == expected:
             self._released[seq] = item
             items = [item]
-            self.expected = seq + 1
-            if held:
-                self._release_behind(items)
+            self.expected = self._release_behind(seq + 1, items) if held else seq + 1
             return Release(items)
         if expected is not None and seq < expected:
             return Repeat(item, self._released.get(seq))
@@ -106,11 +104,9 @@ class Reorder(Generic[T]):
         held[seq] = (item, now)
         return HELD
 
-    def _release_behind(self, items: list[T]) -> None:
-        """Adds to `items` what was held and is next now."""
+    def _release_behind(self, seq: int, items: list[T]) -> int:
+        """Adds to `items` what is held from `seq` on without a gap; returns the first number that is not."""
         held = self._held
-        seq = self.expected
-        assert seq is not None
         while held:
             waiting = held.pop(seq, None)
             if waiting is None:
@@ -118,7 +114,7 @@ class Reorder(Generic[T]):
             self._released[seq] = waiting[0]
             items.append(waiting[0])
             seq += 1
-        self.expected = seq
+        return seq
 
     def loaded(self, last_seq: int, now: float) -> list[Action[T]]:
         """The store says that `last_seq` is the highest committed number, 0 if none: what waited gets its answer.

@@ -117,7 +117,7 @@ class SubscriptionTree(Generic[T]):
         levels = topic.split("/")
         depth = len(levels)
         found: list[dict[T, int]] = []
-        branches: list[tuple[_Node[T], int]] | None = None
+        branches: list[tuple[_Node[T], int]] = []
         node = self._root
         i = 0
         if topic[0] == "$":
@@ -140,10 +140,7 @@ class SubscriptionTree(Generic[T]):
                 found.append(node.here)
             if child is not None:
                 if plus is not None:
-                    if branches is None:
-                        branches = [(plus, i)]
-                    else:
-                        branches.append((plus, i))
+                    branches.append((plus, i))
                 node = child
             elif plus is not None:
                 node = plus
@@ -169,8 +166,7 @@ def _prune(node: _Node[T], path: list[_Node[T]], levels: list[str]) -> None:
         level = levels[len(path)]
         if level == "+":
             node.plus = None
-        else:
-            assert node.children is not None
+        elif node.children is not None:
             del node.children[level]
             if not node.children:
                 node.children = None

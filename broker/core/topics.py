@@ -54,16 +54,21 @@ def matches(filter: str, topic: str) -> bool:
     # [MQTT-4.7.2-1]: a leading wildcard never reaches the server's own topics
     if topic[0] == "$" and filter[0] in "+#":
         return False
+    multi = filter[-1] == "#"
+    if "+" not in filter:
+        if not multi:
+            return filter == topic
+        # '#' stands for its parent level and everything below it, so 'a/#' matches 'a'
+        return filter == "#" or topic.startswith(filter[:-1]) or topic == filter[:-2]
     wanted = filter.split("/")
     levels = topic.split("/")
-    if wanted[-1] == "#":
-        # '#' stands for its parent level and everything below it, so 'a/#' matches 'a'
+    if multi:
         wanted.pop()
         if len(levels) < len(wanted):
             return False
     elif len(levels) != len(wanted):
         return False
-    return all(want in ("+", level) for want, level in zip(wanted, levels, strict=False))
+    return _fits(wanted, levels)
 
 
 def covers(wide: str, narrow: str) -> bool:
@@ -74,9 +79,9 @@ def covers(wide: str, narrow: str) -> bool:
     # [MQTT-4.7.2-1]: '#' and '+/…' match no '$…' topic, so they cover no filter for one
     if narrow[0] == "$" and wide[0] in "+#":
         return False
-    if narrow == "#":
-        # the only '#' without a parent level: it needs one level or more, exactly as '+/#' does
-        return wide in ("#", "+/#")
+    # the parent of these two would be the empty topic, which does not exist [MQTT-4.7.3-1]
+    if narrow in ("#", "/#"):
+        narrow = narrow[:-1] + "+/#"
     have = wide.split("/")
     need = narrow.split("/")
     if have[-1] == "#":
@@ -87,4 +92,12 @@ def covers(wide: str, narrow: str) -> bool:
     elif need[-1] == "#" or len(need) != len(have):
         return False
     # here `need` has no '#' within the levels of `have`, and a '+' in it is covered only by a '+'
-    return all(level in ("+", want) for level, want in zip(have, need, strict=False))
+    return _fits(have, need)
+
+
+def _fits(wanted: list[str], levels: list[str]) -> bool:
+    # a generator in `all` takes three times as long
+    for i, level in enumerate(wanted):  # noqa: SIM110
+        if level != levels[i] and level != "+":
+            return False
+    return True
