@@ -1,0 +1,83 @@
+"""The REST API as one ASGI application. The only door to Litestar: import it late, it takes a while."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from litestar import Litestar, Response, Router
+from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import ControllerRouterHandler
+
+from aldis.accounts_api import device_routes, friend_routes, health_routes, login_routes
+from aldis.accounts_api.authentication import SECURITY, bearer_guard, caller_of
+from aldis.accounts_api.docs_page import docs, docs_files
+from aldis.accounts_api.problems import answer_problem
+from aldis.accounts_api.services import Services
+
+_HEADERS = {
+    # An API's answers are data: nothing in them may run, load or be framed.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
+
+
+def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] = ()) -> Litestar:
+    """The application over these services; `extra` are more routes for the same server, such as web pages.
+
+    It opens and closes nothing but the password threads; the back ends belong to the caller. It leaves logging alone.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        yield
+        services.passwords.close()
+
+    guarded = Router(
+        path="/v1",
+        route_handlers=[*login_routes.GUARDED, *friend_routes.GUARDED, *device_routes.GUARDED],
+        guards=[bearer_guard(services)],
+        dependencies={"caller": Provide(caller_of, sync_to_thread=False)},
+        security=SECURITY,
+    )
+    public = Router(path="/v1", route_handlers=[*login_routes.OPEN])
+    return Litestar(
+        [guarded, public, *health_routes.OPEN, docs, docs_files(), *extra],
+        dependencies={"services": Provide(lambda: services, sync_to_thread=False, use_cache=True)},
+        exception_handlers={Exception: answer_problem},
+        after_request=_with_headers,
+        lifespan=[lifespan],
+        logging_config=None,
+        openapi_config=_openapi(),
+        request_max_body_size=services.settings.max_body_size,
+    )
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Aldis",
+        version=version("aldis"),
+        description="Accounts, friends, devices and tokens. Messages themselves travel by MQTT.",
+        path="/schema",
+        components=Components(
+            security_schemes={
+                "accessToken": SecurityScheme(
+                    type="http", scheme="bearer", bearer_format="JWT", description="The access token of a login."
+                )
+            }
+        ),
+    )
+
+
+def _with_headers(response: Response[Any]) -> Response[Any]:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    # Tokens and keys are in the answers: no cache may keep them. Static files say for themselves what they want.
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

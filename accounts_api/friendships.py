@@ -1,0 +1,82 @@
+"""Friendships, as far as others are told of them: the change is committed first, then announced, then posted.
+
+The post is a notice, not the truth: if the store refuses it, the change stands all the same, a warning is logged, and
+the other side sees it the next time it asks for its requests or relations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from aldis.bridge.accounts import Accounts
+from aldis.bridge.accounts.pairs import Pair, ordered
+from aldis.bridge.accounts.relations import Change
+from aldis.broker.ports import Bus, Postbox, RelationChanged, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+POST_WITHIN = 5.0
+"""Seconds a call waits for its notice to be stored; after that it is left to the store's own retries."""
+
+
+class Friendships:
+    """Changes relations on behalf of `me`, who has been authenticated. The errors are those of `Relations`."""
+
+    def __init__(self, accounts: Accounts, bus: Bus, postbox: Postbox, now: Callable[[], int]) -> None:
+        self._relations = accounts.relations
+        self._bus = bus
+        self._postbox = postbox
+        self._now = now
+
+    async def ask(self, me: str, peer: str) -> Pair:
+        """What stands between the two after the request; see `Relations.ask`."""
+        change = await self._relations.ask(me, peer, now=self._now())
+        # A peer who has blocked me hears nothing.
+        if change.effective and not change.after.blocked_by_peer:
+            await self._tell(change, _accepted(me) if change.after.friends else _asked(me))
+        return change.after
+
+    async def accept(self, me: str, peer: str) -> None:
+        change = await self._relations.accept(me, peer, now=self._now())
+        if change.effective:
+            await self._tell(change, None if change.after.blocked_by_peer else _accepted(me))
+
+    async def decline(self, me: str, peer: str) -> None:
+        await self._tell(await self._relations.decline(me, peer, now=self._now()), None)
+
+    async def unfriend(self, me: str, peer: str) -> None:
+        change = await self._relations.unfriend(me, peer, now=self._now())
+        await self._tell(change, None if change.after.blocked_by_peer else {"type": "friend_removed", "user_id": me})
+
+    async def block(self, me: str, peer: str) -> None:
+        change = await self._relations.block(me, peer, now=self._now())
+        if change.effective:
+            await self._tell(change, None)
+
+    async def unblock(self, me: str, peer: str) -> None:
+        await self._tell(await self._relations.unblock(me, peer, now=self._now()), None)
+
+    async def _tell(self, change: Change, notice: dict[str, str] | None) -> None:
+        """Announces the change to the connectors, and the notice to the peer."""
+        me, peer = change.after.me, change.after.peer
+        user1, user2 = ordered(me, peer)
+        self._bus.announce(RelationChanged(user1=user1, user2=user2))
+        if notice is None:
+            return
+        try:
+            async with asyncio.timeout(POST_WITHIN):
+                await self._postbox.post(peer, [msgspec.json.encode(notice)])
+        except (StoreUnavailable, TimeoutError):
+            logger.warning("a notice could not be posted", extra={"user": peer, "type": notice["type"]})
+
+
+def _asked(me: str) -> dict[str, str]:
+    return {"type": "friend_request", "from": me}
+
+
+def _accepted(me: str) -> dict[str, str]:
+    return {"type": "friend_accepted", "user_id": me}

@@ -1,0 +1,118 @@
+"""Every error of the API as an RFC 9457 problem document, decided in one place."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
+
+from aldis.accounts_api.bodies import Problem
+from aldis.bridge.accounts import errors
+from aldis.bridge.credentials import CredentialError
+from aldis.broker.ports import StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = 2
+"""Seconds a client is asked to wait for a store that does not answer."""
+
+_TYPES: dict[type[Exception], tuple[int, str, str]] = {
+    errors.UnknownUser: (404, "unknown-user", "No such user"),
+    errors.NoSuchRequest: (404, "no-such-request", "No such friend request"),
+    errors.NotFriends: (404, "not-friends", "Not friends"),
+    errors.NotBlocked: (404, "not-blocked", "Not blocked"),
+    errors.UnknownDevice: (404, "unknown-device", "No such device"),
+    errors.UnknownToken: (404, "unknown-token", "No such token"),
+    errors.AccountMissing: (404, "not-found", "Not found"),
+    errors.UserTaken: (409, "user-taken", "User id taken"),
+    errors.BlockedByYou: (409, "blocked-by-you", "Blocked by you"),
+    errors.LimitReached: (409, "limit-reached", "Limit reached"),
+    errors.AccountConflict: (409, "conflict", "Conflict"),
+    errors.NotWithOneself: (400, "not-with-oneself", "Not with oneself"),
+    errors.WrongLogin: (401, "wrong-login", "Wrong user or password"),
+    errors.SessionEnded: (401, "session-ended", "Login has ended"),
+    errors.RefreshReused: (401, "refresh-reused", "Refresh token used twice"),
+    errors.AccountRefused: (401, "unauthorised", "Not authorised"),
+    CredentialError: (401, "invalid-token", "Invalid token"),
+    errors.HashingBusy: (503, "busy", "Server busy"),
+    errors.AccountsBusy: (429, "too-many-attempts", "Too many attempts"),
+    StoreUnavailable: (503, "unavailable", "Store unavailable"),
+}
+"""Domain error to (status, type, title); a class without a row has its base's."""
+
+_STATUSES = {
+    400: ("invalid-request", "Invalid request"),
+    401: ("invalid-token", "Invalid token"),
+    404: ("not-found", "Not found"),
+    405: ("method-not-allowed", "Method not allowed"),
+    413: ("too-large", "Request too large"),
+    415: ("unsupported-media-type", "Unsupported media type"),
+}
+_WORDS = {
+    400: "The request is not as described here",
+    401: "The caller has not proved who it is",
+    404: "There is no such thing for this caller",
+    409: "It cannot be done as things stand",
+    413: "The body is too large",
+    415: "The body is not application/json",
+    429: "Too many attempts; see Retry-After",
+    503: "The server or its store cannot do it now; see Retry-After",
+}
+
+
+def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
+    """The document and the headers for an error. What is not in the tree is a 500 that tells nothing."""
+    headers: dict[str, str] = {}
+    for base in type(error).__mro__:
+        if base in _TYPES:
+            status, slug, title = _TYPES[base]
+            break
+    else:
+        if not isinstance(error, HTTPException) or error.status_code >= 500:
+            return _problem(500, "internal", "Internal error", "something went wrong here; it has been logged"), {}
+        slug, title = _STATUSES.get(error.status_code, ("http", "Error"))
+        return _problem(error.status_code, slug, title, _detail(error)), dict(error.headers or {})
+    detail = str(error)
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, errors.AccountsBusy):
+        headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, StoreUnavailable):
+        headers["Retry-After"] = str(RETRY_AFTER)
+        detail = "the store does not answer; nothing is lost, try again"
+    return _problem(status, slug, title, detail), headers
+
+
+def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for everything."""
+    problem, headers = problem_of(error)
+    if problem.status == 500:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return Response(msgspec.json.encode(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def declared(*statuses: int) -> dict[int, ResponseSpec]:
+    """The problem responses of a call for its OpenAPI description."""
+    return {
+        status: ResponseSpec(Problem, generate_examples=False, description=_WORDS[status], media_type=MEDIA_TYPE)
+        for status in sorted(statuses)
+    }
+
+
+def _problem(status: int, slug: str, title: str, detail: str) -> Problem:
+    return Problem(type=f"urn:aldis:problem:{slug}", title=title, status=status, detail=detail)
+
+
+def _detail(error: HTTPException) -> str:
+    """Litestar's words, with the names of the fields it complains about; never their values."""
+    parts = [error.detail]
+    if isinstance(error.extra, list):
+        for entry in error.extra:
+            if isinstance(entry, dict):
+                parts.append(": ".join(str(entry[key]) for key in ("key", "message") if entry.get(key)))
+    return "; ".join(parts)

@@ -1,0 +1,62 @@
+"""What the REST API works with, handed in by the composition root. Nothing here knows HTTP or Litestar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aldis.accounts_api.friendships import Friendships
+from aldis.accounts_api.logins import Logins
+from aldis.accounts_api.passwords import Passwords
+from aldis.bridge.accounts import Accounts
+from aldis.bridge.credentials import AccessTokens, RefreshTokens
+from aldis.broker.ports import Bus, Postbox, Store
+from aldis.config.settings import Accounts as AccountsSettings
+
+
+def wall_clock() -> int:
+    """Unix time in whole milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One server's accounts side. `now` gives Unix milliseconds."""
+
+    accounts: Accounts
+    passwords: Passwords
+    access_tokens: AccessTokens
+    logins: Logins
+    friendships: Friendships
+    store: Store
+    bus: Bus
+    settings: AccountsSettings
+    now: Callable[[], int]
+
+
+def assemble(
+    *,
+    settings: AccountsSettings,
+    accounts: Accounts,
+    signing_key: bytes,
+    store: Store,
+    bus: Bus,
+    postbox: Postbox,
+    now: Callable[[], int] = wall_clock,
+) -> Services:
+    """The services over these back ends. Whoever opened `accounts` and `store` closes them."""
+    passwords = Passwords(concurrency=settings.hashing_concurrency, queue=settings.hashing_queue)
+    access_tokens = AccessTokens(signing_key)
+    logins = Logins(accounts, passwords, access_tokens, RefreshTokens(signing_key), bus, settings, now)
+    return Services(
+        accounts=accounts,
+        passwords=passwords,
+        access_tokens=access_tokens,
+        logins=logins,
+        friendships=Friendships(accounts, bus, postbox, now),
+        store=store,
+        bus=bus,
+        settings=settings,
+        now=now,
+    )

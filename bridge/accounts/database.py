@@ -1,0 +1,124 @@
+"""One way to read and one way to write the accounts' tables, whatever the database.
+
+Writes are serialised three times over on SQLite: by the process's write turn (fair, shared with the message writer),
+by `BEGIN IMMEDIATE` (between processes), and by the busy timeout that waits for it. Without `BEGIN IMMEDIATE` two
+transactions read the same old value and one of the writes is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Insert, Table, event, select
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from aldis.bridge.schema import im_user
+from aldis.broker.ports import StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_DEADLOCKS = frozenset({1205, 1213})
+"""MySQL: lock wait timeout, deadlock. The transaction was rolled back and may be tried again."""
+_ATTEMPTS = 5
+
+
+def open_engine(url: str, *, busy_timeout: float) -> AsyncEngine:
+    """An engine for the accounts' tables; `busy_timeout` in seconds is how long to wait for another process's lock."""
+    # hide_parameters: a database error must not carry password hashes into the log.
+    if not url.startswith("sqlite"):
+        return create_async_engine(url, hide_parameters=True, pool_pre_ping=True, pool_recycle=1_800)
+    # aiosqlite logs every statement with its parameters at DEBUG.
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)
+    engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout})
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # In WAL mode only FULL makes a commit durable before it returns.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+class Database:
+    """Connections to the accounts' tables. Every failure of the database itself comes out as `StoreUnavailable`.
+
+    `write_turn` is entered around each write transaction: the process's `WriteTurn` on SQLite, a `nullcontext` where
+    the database lets many write at once. It is never entered twice in one another.
+    """
+
+    def __init__(self, engine: AsyncEngine, write_turn: AbstractAsyncContextManager[Any]) -> None:
+        self._engine = engine
+        self._write_turn = write_turn
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for reading; each statement sees its own moment."""
+        with_connection = self._engine.connect()
+        try:
+            async with with_connection as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise _unavailable(error) from error
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Runs `work` in one transaction, durable on return. A deadlock rolls back and runs `work` again, so it must
+        keep its effects inside the transaction. An exception of `work` rolls back and comes through."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self._write_turn, self._engine.connect() as connection:
+                    if self._engine.dialect.name == "sqlite":
+                        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    result = await work(connection)
+                    await connection.commit()
+                    return result
+            except OperationalError as error:
+                if not _is_deadlock(error) or attempt == _ATTEMPTS - 1:
+                    raise _unavailable(error) from error
+                logger.info("deadlock, the transaction runs again", extra={"attempt": attempt + 1})
+                await asyncio.sleep(0.01 * 2**attempt)
+            except (InterfaceError, PoolTimeout) as error:
+                raise _unavailable(error) from error
+        raise AssertionError("the last attempt returns or raises")
+
+    async def ready(self) -> None:
+        """Really asks the database for a row of our own table. Raises `StoreUnavailable`."""
+        async with self.read() as connection:
+            await connection.execute(select(im_user.c.user_id).limit(1))
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    def insert_or_keep(self, table: Table) -> Insert:
+        """An INSERT that leaves an existing row as it is. On MySQL it also locks that row for this transaction."""
+        if self._engine.dialect.name == "sqlite":
+            return sqlite.insert(table).on_conflict_do_nothing()
+        first = next(iter(table.primary_key.columns))
+        return mysql.insert(table).on_duplicate_key_update({first.name: first})
+
+
+def is_duplicate(error: IntegrityError) -> bool:
+    """Whether a unique key, and not some other constraint, refused the row."""
+    code = getattr(error.orig, "args", (None,))[0]
+    return code == 1062 or "UNIQUE constraint" in str(error.orig)
+
+
+def _is_deadlock(error: DBAPIError) -> bool:
+    return bool(getattr(error.orig, "args", None)) and error.orig.args[0] in _DEADLOCKS  # type: ignore[union-attr]
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    logger.warning("the accounts' database does not answer: %s", type(error).__name__, exc_info=error)
+    return StoreUnavailable("the accounts' database does not answer")

@@ -1,0 +1,68 @@
+"""The plain records that the accounts' repository gives back. Times are Unix milliseconds."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+
+class RelationState(IntEnum):
+    """`im_relation.state`. Stored as this number; never renumber."""
+
+    NONE = 0
+    ASKED_BY_1 = 1
+    ASKED_BY_2 = 2
+    FRIENDS = 3
+
+
+class User(msgspec.Struct, frozen=True):
+    user_id: str
+    name: str
+    password_hash: str
+    active: bool
+
+
+class SessionEntry(msgspec.Struct, frozen=True):
+    session_id: str
+    user_id: str
+    device_id: str
+    expires: int
+    created: int
+
+
+class Requested(msgspec.Struct, frozen=True):
+    """A friend request that nobody has answered yet: `peer` is the other side, whichever that is."""
+
+    peer: str
+    name: str
+    created: int
+
+
+class RelationKey(msgspec.Struct, frozen=True):
+    """A relation's AES-256 key, unwrapped. Only ever for one of its two members."""
+
+    version: int
+    key: bytes
+
+
+class Relation(msgspec.Struct, frozen=True):
+    """How the caller stands with `peer`. `blocked` is the caller's own doing; the peer's block is not shown."""
+
+    peer: str
+    name: str
+    friends: bool
+    blocked: bool
+    key: RelationKey | None
+    updated: int
+
+
+class TokenEntry(msgspec.Struct, frozen=True):
+    """A device token without its secret. `expires` and `last_used` may be unset."""
+
+    token_id: str
+    device_id: str
+    name: str
+    created: int
+    expires: int | None
+    last_used: int | None

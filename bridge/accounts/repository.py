@@ -1,0 +1,38 @@
+"""The accounts' repository, put together."""
+
+from __future__ import annotations
+
+from aldis.bridge.accounts.database import Database
+from aldis.bridge.accounts.directory import AccountsDirectory
+from aldis.bridge.accounts.relation_keys import KeyWrap
+from aldis.bridge.accounts.relation_lists import RelationLists
+from aldis.bridge.accounts.relations import Relations
+from aldis.bridge.accounts.sessions import Sessions
+from aldis.bridge.accounts.tokens import DeviceTokens
+from aldis.bridge.accounts.users import Users
+
+
+class Accounts:
+    """Everything the accounts side keeps: users, sessions, device tokens, relations, and the connector's directory.
+
+    `master_key` wraps the relation keys. The database is the caller's until `close`.
+    """
+
+    def __init__(self, database: Database, *, master_key: bytes, max_friends: int, max_requests: int) -> None:
+        keys = KeyWrap(master_key)
+        self._database = database
+        self.users = Users(database)
+        self.sessions = Sessions(database)
+        self.tokens = DeviceTokens(database)
+        self.relations = Relations(database, keys, max_friends=max_friends, max_requests=max_requests)
+        self.lists = RelationLists(database, keys)
+        self.directory = AccountsDirectory(database)
+
+    async def ready(self) -> None:
+        """Raises `StoreUnavailable` unless the database answers."""
+        await self._database.ready()
+
+    async def close(self) -> None:
+        """Writes what is still to be noted and closes the connections."""
+        await self.directory.settle()
+        await self._database.close()
