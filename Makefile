@@ -51,10 +51,14 @@ format: install ## Sort imports and format
 	@$(BIN)/ruff check --quiet --select I --fix .
 	@$(BIN)/ruff format --quiet .
 
-lock: ## Resolve the dependencies again (needs uv; add ARGS=--upgrade for newer versions)
+# The second lock is the part of the first that the container image needs: no test tools.
+LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock: ## Resolve the dependencies again (needs uv; ARGS=--upgrade for newer versions)
 	@test -n "$(UV)" || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
-	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet $(ARGS) -o requirements.lock
+	@$(LOCK) --extra dev $(ARGS) -o requirements.lock
+	@$(LOCK) --constraint requirements.lock -o requirements-runtime.lock
 
 clean: ## Remove .venv and caches; never the data
 	@rm -rf $(VENV) .typing .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
