@@ -38,8 +38,8 @@ class Bench:
     say: Callable[[str], None] = print
     _folders: int = field(default=0, init=False)
 
-    def mosquitto(self) -> AbstractContextManager[Server]:
-        return servers.mosquitto(self._folder(), self._core(0))
+    def mosquitto(self, *, nodelay: bool = False) -> AbstractContextManager[Server]:
+        return servers.mosquitto(self._folder(), self._core(0), nodelay=nodelay)
 
     def aldis(self, profile: str, data: Path | None = None) -> AbstractContextManager[Server]:
         """With `data`, the server works on a copy: every run begins with the same database."""

@@ -24,19 +24,24 @@ def relay_b(bench: Bench) -> Outcome:
 
 
 def _compare_relay(bench: Bench, outcome: Outcome, target: Target, *, pairs: int, window: int, idle: int) -> Outcome:
-    theirs, ours = [], []
+    theirs, ours, eager = [], [], []
     for _ in range(bench.rounds):
         with bench.mosquitto() as server:
             theirs.append(bench.relay(server, pairs=pairs, window=window, idle=idle))
         with bench.aldis("lab") as server:
             ours.append(bench.relay(server, pairs=pairs, window=window, idle=idle))
-    cost, rival = _each(ours, "cpu_us"), _each(theirs, "cpu_us")
+        with bench.mosquitto(nodelay=True) as server:
+            eager.append(bench.relay(server, pairs=pairs, window=window, idle=idle))
+    cost, rival, other = _each(ours, "cpu_us"), _each(theirs, "cpu_us"), _each(eager, "cpu_us")
     outcome.rows = [
         Row("server CPU per message", "µs", median(cost), median(rival), ratios(cost, rival), target),
+        Row("the same, mosquitto with set_tcp_nodelay", "µs", median(cost), median(other), ratios(cost, other)),
         Row("messages per second", "1/s", median(_each(ours, "rate")), median(_each(theirs, "rate"))),
     ]
-    outcome.loads = {"mosquitto": theirs, "aldis lab": ours}
-    outcome.runs = [{"mosquitto": a, "aldis": b} for a, b in zip(theirs, ours, strict=True)]
+    outcome.loads = {"mosquitto": theirs, "aldis lab": ours, "mosquitto, set_tcp_nodelay": eager}
+    outcome.runs = [
+        {"mosquitto": a, "aldis": b, "mosquitto_nodelay": c} for a, b, c in zip(theirs, ours, eager, strict=True)
+    ]
     return outcome
 
 
