@@ -1,0 +1,84 @@
+"""What the store reads from SQLite: every function is one statement that gives back one row.
+
+One row, because fetching rows one by one lets go of the interpreter lock for each of them and waits for the busy event
+loop to get it back. So the database packs a page into JSON, and the contents, which may be anything, into one blob.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from aldis.broker.ports import Device, Item, Kind, ReceiptState, Stored
+
+# CAST … AS TEXT does not look at the bytes; group_concat needs text, and casting back keeps Python from decoding it.
+# Both aggregates see the rows in the same order, the one of the subquery; `items` checks it.
+ITEMS = """
+SELECT json_group_array(json_array(n, mid, sender, device, recipient, kind, created, length(content))),
+       CAST(group_concat(CAST(content AS TEXT), '') AS BLOB)
+FROM (SELECT inbox.n, inbox.mid, sender, device, recipient, kind, created, content
+      FROM im_offline AS inbox CROSS JOIN im_message AS message ON message.mid = inbox.mid
+      WHERE inbox.to_user_id = ? AND inbox.n > ? ORDER BY inbox.n LIMIT ?)
+"""
+
+HEAD = "SELECT head FROM im_inbox WHERE user_id = ?"
+
+RECEIPTS = """
+SELECT json_group_array(json_array(reader, delivered_mid, read_mid))
+FROM (SELECT reader, delivered_mid, read_mid FROM im_receipt WHERE peer = ? ORDER BY updated DESC, reader LIMIT ?)
+"""
+
+LAST_SEQ = "SELECT seq FROM im_sequence WHERE sender = ? AND device = ? AND recipient = ?"
+
+FIND = "SELECT mid, n, created, sync_n FROM im_message WHERE sender = ? AND device = ? AND id = ?"
+
+DEVICES = """
+SELECT json_group_array(json_array(device_id, inbox_cursor, epoch, last_seen))
+FROM (SELECT device_id, inbox_cursor, epoch, last_seen FROM im_device WHERE user_id = ? ORDER BY device_id)
+"""
+
+_items_decoder = msgspec.json.Decoder(list[tuple[int, int, str, str, str, Kind, int, int]])
+_receipts_decoder = msgspec.json.Decoder(list[tuple[str, int, int]])
+_devices_decoder = msgspec.json.Decoder(list[tuple[str, int, int, int]])
+
+
+def items(connection: sqlite3.Connection, user: str, after: int, limit: int) -> list[Item]:
+    rows_json, contents = connection.execute(ITEMS, (user, after, max(limit, 0))).fetchone()
+    page = []
+    start = 0
+    for n, mid, sender, device, recipient, kind, created, length in _items_decoder.decode(rows_json):
+        end = start + length
+        page.append(Item(n, mid, sender, device, recipient, kind, contents[start:end], created))
+        start = end
+    return page
+
+
+def head(connection: sqlite3.Connection, user: str) -> int:
+    row = connection.execute(HEAD, (user,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def receipts_for(connection: sqlite3.Connection, peer: str, limit: int) -> list[ReceiptState]:
+    (rows_json,) = connection.execute(RECEIPTS, (peer, max(limit, 0))).fetchone()
+    return [
+        ReceiptState(reader, peer, delivered, read) for reader, delivered, read in _receipts_decoder.decode(rows_json)
+    ]
+
+
+def last_seq(connection: sqlite3.Connection, user: str, device: str, recipient: str) -> int:
+    row = connection.execute(LAST_SEQ, (user, device, recipient)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def find(connection: sqlite3.Connection, user: str, device: str, id: str) -> Stored | None:
+    row = connection.execute(FIND, (user, device, id)).fetchone()
+    if row is None:
+        return None
+    mid, n, created, sync_n = row
+    return Stored(mid, n, created, sync_n, True)
+
+
+def devices(connection: sqlite3.Connection, user: str) -> list[Device]:
+    (rows_json,) = connection.execute(DEVICES, (user,)).fetchone()
+    return [Device(user, *row) for row in _devices_decoder.decode(rows_json)]
