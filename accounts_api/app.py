@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
 
-from litestar import Litestar, Response, Router
+from litestar import Litestar, Router
+from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Message, Scope
 
 from aldis.accounts_api import device_routes, friend_routes, health_routes, login_routes
 from aldis.accounts_api.authentication import SECURITY, bearer_guard, caller_of
@@ -25,6 +26,8 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
+    # Tokens and keys are in the answers: no cache may keep them.
+    "Cache-Control": "no-store",
 }
 
 
@@ -51,7 +54,7 @@ def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] =
         [guarded, public, *health_routes.OPEN, docs, docs_files(), *extra],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False, use_cache=True)},
         exception_handlers={Exception: answer_problem},
-        after_request=_with_headers,
+        before_send=[_add_headers],
         lifespan=[lifespan],
         logging_config=None,
         openapi_config=_openapi(),
@@ -65,6 +68,8 @@ def _openapi() -> OpenAPIConfig:
         version=version("aldis"),
         description="Accounts, friends, devices and tokens. Messages themselves travel by MQTT.",
         path="/schema",
+        # The pages that Litestar would add load their scripts from another host.
+        render_plugins=[JsonRenderPlugin()],
         components=Components(
             security_schemes={
                 "accessToken": SecurityScheme(
@@ -75,9 +80,9 @@ def _openapi() -> OpenAPIConfig:
     )
 
 
-def _with_headers(response: Response[Any]) -> Response[Any]:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    # Tokens and keys are in the answers: no cache may keep them. Static files say for themselves what they want.
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
+async def _add_headers(message: Message, _scope: Scope) -> None:
+    """On every answer, errors and files included; what an answer says itself stands."""
+    if message["type"] == "http.response.start":
+        headers = MutableScopeHeaders.from_message(message)
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)

@@ -41,7 +41,9 @@ async def devices(caller: Caller, services: GivenServices) -> list[DeviceEntry]:
     ]
 
 
-@delete("/devices/{device_id:path}", summary="Remove a device", tags=DEVICE_TAGS, responses=declared(401, 404, 503))
+@delete(
+    "/devices/{device_id:path}", summary="Remove a device", tags=DEVICE_TAGS, responses=declared(400, 401, 404, 503)
+)
 async def remove_device(
     device_id: Annotated[str, PathParameter(description="Percent-encoded, a slash as `%2F`.", max_length=1024)],
     request: Request[Any, Any, Any],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from litestar import MediaType, Response, get
+from litestar.datastructures import CacheControlHeader
 from litestar.router import Router
 from litestar.static_files import create_static_files_router
 
@@ -21,13 +22,13 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Aldis API</title>
-<link rel="icon" type="image/png" href="docs/static/favicon-32x32.png">
-<link rel="stylesheet" href="docs/static/swagger-ui.css">
+<link rel="icon" type="image/png" href="/docs/static/favicon-32x32.png">
+<link rel="stylesheet" href="/docs/static/swagger-ui.css">
 <div id="api"></div>
-<noscript>This page needs JavaScript; the document itself is at <a href="schema/openapi.json">schema/openapi.json</a>.
+<noscript>This page needs JavaScript; the document itself is at <a href="/schema/openapi.json">schema/openapi.json</a>.
 </noscript>
-<script src="docs/static/swagger-ui-bundle.js"></script>
-<script src="docs/static/docs.js"></script>
+<script src="/docs/static/swagger-ui-bundle.js"></script>
+<script src="/docs/static/docs.js"></script>
 </html>
 """
 
@@ -39,4 +40,9 @@ async def docs() -> Response[str]:
 
 def docs_files() -> Router:
     """The page's script and style."""
-    return create_static_files_router(path="/docs/static", directories=[STATIC], include_in_schema=False)
+    return create_static_files_router(
+        path="/docs/static",
+        directories=[STATIC],
+        include_in_schema=False,
+        cache_control=CacheControlHeader(max_age=3_600),
+    )

@@ -36,7 +36,7 @@ Peer = Annotated[
     tags=TAGS,
     status_code=200,
     before_request=needs_json,
-    responses=declared(400, 401, 404, 409, 413, 415, 503),
+    responses=declared(400, 401, 404, 409, 413, 415, 429, 503),
 )
 async def ask(data: JSONBody[FriendRequest], caller: Caller, services: GivenServices) -> Befriending:
     """If the other side has asked already, the two are friends now. Repeating changes nothing. The answer to somebody

@@ -12,10 +12,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from aldis.accounts_api.attempts import Attempts
 from aldis.bridge.accounts import Accounts
 from aldis.bridge.accounts.pairs import Pair, ordered
 from aldis.bridge.accounts.relations import Change
 from aldis.broker.ports import Bus, Postbox, RelationChanged, StoreUnavailable
+from aldis.config.settings import Accounts as AccountsSettings
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +28,19 @@ POST_WITHIN = 5.0
 class Friendships:
     """Changes relations on behalf of `me`, who has been authenticated. The errors are those of `Relations`."""
 
-    def __init__(self, accounts: Accounts, bus: Bus, postbox: Postbox, now: Callable[[], int]) -> None:
+    def __init__(
+        self, accounts: Accounts, bus: Bus, postbox: Postbox, settings: AccountsSettings, now: Callable[[], int]
+    ) -> None:
         self._relations = accounts.relations
         self._bus = bus
         self._postbox = postbox
         self._now = now
+        self._asking = Attempts(burst=settings.request_burst, per_minute=settings.request_per_minute)
 
     async def ask(self, me: str, peer: str) -> Pair:
-        """What stands between the two after the request; see `Relations.ask`."""
+        """What stands between the two after the request; see `Relations.ask`. Raises `TooManyAttempts` too: by asking,
+        blocking and unblocking in a circle one could else fill a stranger's inbox."""
+        self._asking.take(me, self._now())
         change = await self._relations.ask(me, peer, now=self._now())
         # A peer who has blocked me hears nothing.
         if change.effective and not change.after.blocked_by_peer:

@@ -109,10 +109,9 @@ def _problem(status: int, slug: str, title: str, detail: str) -> Problem:
 
 
 def _detail(error: HTTPException) -> str:
-    """Litestar's words, with the names of the fields it complains about; never their values."""
-    parts = [error.detail]
-    if isinstance(error.extra, list):
-        for entry in error.extra:
-            if isinstance(entry, dict):
-                parts.append(": ".join(str(entry[key]) for key in ("key", "message") if entry.get(key)))
-    return "; ".join(parts)
+    """Litestar's words, or the fields it complains about; never their values."""
+    complaints = []
+    for entry in error.extra if isinstance(error.extra, list) else []:
+        if isinstance(entry, dict):
+            complaints.append(": ".join(str(entry[key]) for key in ("key", "message") if entry.get(key)))
+    return "; ".join(complaints).replace("data: ", "") or error.detail

@@ -54,7 +54,7 @@ def assemble(
         passwords=passwords,
         access_tokens=access_tokens,
         logins=logins,
-        friendships=Friendships(accounts, bus, postbox, now),
+        friendships=Friendships(accounts, bus, postbox, settings, now),
         store=store,
         bus=bus,
         settings=settings,

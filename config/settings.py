@@ -145,6 +145,10 @@ class Accounts(Section):
     """Registrations that one address may make at once."""
     register_per_minute: Annotated[float, Field(gt=0)] = 60.0
     """Registrations that one address regains each minute."""
+    request_burst: Positive = 200
+    """Friend requests that one user may make at once, repeated ones included."""
+    request_per_minute: Annotated[float, Field(gt=0)] = 20.0
+    """Friend requests that one user regains each minute."""
     max_sessions_per_user: Positive = 50
     """Login sessions of one user, one per device; a further login ends the one refreshed longest ago."""
     max_tokens_per_user: Positive = 100

@@ -32,13 +32,18 @@ _ATTEMPTS = 5
 
 
 def open_engine(url: str, *, busy_timeout: float) -> AsyncEngine:
-    """An engine for the accounts' tables; `busy_timeout` in seconds is how long to wait for another process's lock."""
+    """An engine for the accounts' tables; `busy_timeout` in seconds is how long to wait for
+    another process's lock, or for a free connection of our own."""
     # hide_parameters: a database error must not carry password hashes into the log.
     if not url.startswith("sqlite"):
-        return create_async_engine(url, hide_parameters=True, pool_pre_ping=True, pool_recycle=1_800)
+        return create_async_engine(
+            url, hide_parameters=True, pool_pre_ping=True, pool_recycle=1_800, pool_timeout=busy_timeout
+        )
     # aiosqlite logs every statement with its parameters at DEBUG.
     logging.getLogger("aiosqlite").setLevel(logging.INFO)
-    engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout})
+    engine = create_async_engine(
+        url, hide_parameters=True, connect_args={"timeout": busy_timeout}, pool_timeout=busy_timeout
+    )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     return engine
 
