@@ -101,3 +101,18 @@ def _fits(wanted: list[str], levels: list[str]) -> bool:
         if level != levels[i] and level != "+":
             return False
     return True
+
+
+def overlaps(first: str, second: str) -> bool:
+    """Whether there is a topic that both filters match. Both must be valid."""
+    if (first[0] == "$" and second[0] in "+#") or (second[0] == "$" and first[0] in "+#"):
+        return False  # [MQTT-4.7.2-1]
+    # '/#' has no parent level: that would be the empty topic, which does not exist [MQTT-4.7.3-1]
+    a, b = (("/+/#" if filter == "/#" else filter).split("/") for filter in (first, second))
+    for one, other in zip(a, b, strict=False):
+        if one == "#" or other == "#":
+            return True
+        if one != other and one != "+" and other != "+":
+            return False
+    # 'a/#' also matches 'a' itself
+    return len(a) == len(b) or a[len(b) :] == ["#"] or b[len(a) :] == ["#"]

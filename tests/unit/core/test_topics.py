@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aldis.broker.core.topics import TopicError, check_filter, check_topic_name, covers, matches
+from aldis.broker.core.topics import TopicError, check_filter, check_topic_name, covers, matches, overlaps
 
 LITERALS = ["", "a", "$x"]
 """What stands in filters; topics also have levels that no filter names."""
@@ -53,12 +53,13 @@ def test_matches_agrees_with_the_oracle_for_all_small_topics() -> None:
             assert matches(filter, topic) == bool(match(topic)), (filter, topic)
 
 
-def test_covers_is_exact_for_all_small_filters() -> None:
+def test_covers_and_overlaps_are_exact_for_all_small_filters() -> None:
     # the filters are one level shallower than the topics, so that nothing infinite looks finite
     reached = {filter: reach(filter) for filter in filters(3)}
     assert len(reached) > 100
     for wide, narrow in itertools.product(reached, repeat=2):
         assert covers(wide, narrow) == (reached[narrow] & ~reached[wide] == 0), (wide, narrow)
+        assert overlaps(wide, narrow) == (reached[narrow] & reached[wide] != 0), (wide, narrow)
 
 
 @given(
