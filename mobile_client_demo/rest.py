@@ -1,0 +1,153 @@
+"""The REST calls that a phone app makes before it greets the broker. Standard library only.
+
+RestError           what every call may raise
+├── Refused         the server said no: an RFC 9457 problem with its status, title and detail
+├── Unreachable     nobody answered in time
+└── Garbled         somebody answered, but not with this API
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http.client
+import json
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from aldis.mobile_client_demo.encryption import ALGORITHM, RelationKey
+
+
+class RestError(Exception):
+    """Base of all failures of a REST call."""
+
+
+class Refused(RestError):
+    """The server answered with an error status. `problem` says that it was a proper `application/problem+json`."""
+
+    def __init__(self, call: str, status: int, title: str, detail: str, problem: bool) -> None:
+        super().__init__(f"{call}: {status} {title}" + (f" ({detail})" if detail and detail != title else ""))
+        self.status = status
+        self.problem = problem
+
+
+class Unreachable(RestError):
+    """No answer: refused connection, timeout, unknown host."""
+
+
+class Garbled(RestError):
+    """An answer that is not this API's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One login of one device. The access token is the device's MQTT password; both stay out of the repr."""
+
+    user: str
+    device: str
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    friend: str
+    state: str
+    key: RelationKey | None
+
+
+class Rest:
+    """One server's accounts API. Every call takes at most `timeout` seconds per network step."""
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"not an http address: {url}")
+        self.url = url
+        # http.client rather than urllib: a proxy from the environment must not stand between us and a local server.
+        self._connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._host, self._port, self._base = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._timeout = timeout
+
+    def alive(self) -> None:
+        """Returns if an HTTP server answers at all, whatever it says; else raises `Unreachable` or `Garbled`."""
+        self._exchange("GET", "/healthz", None, None)
+
+    def register(self, user: str, password: str, name: str) -> None:
+        self._call("POST", "/v1/users", {"user_id": user, "password": password, "name": name})
+
+    def login(self, user: str, password: str, device: str) -> Login:
+        answer = self._call("POST", "/v1/login", {"user_id": user, "password": password, "device_id": device})
+        return Login(user, device, _text(answer, "access_token"), _text(answer, "refresh_token"))
+
+    def request_friend(self, login: Login, to: str) -> None:
+        self._call("POST", "/v1/friend-requests", {"to": to}, login)
+
+    def accept_friend(self, login: Login, asking: str) -> None:
+        self._call("POST", f"/v1/friend-requests/{quote(asking, safe='')}/accept", None, login)
+
+    def relations(self, login: Login) -> list[Relation]:
+        """Every relation of the user with its key, where the server gives one: between friends."""
+        answer = self._call("GET", "/v1/relations", None, login)
+        if not isinstance(answer, list):
+            raise Garbled("GET /v1/relations: the answer is not a list")
+        return [Relation(_text(row, "user_id"), _text(row, "state"), _key(row)) for row in answer]
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None, login: Login | None = None) -> Any:
+        status, content_type, data = self._exchange(method, path, body, login)
+        call = f"{method} {path}"
+        problem = content_type.partition(";")[0].strip().lower() == "application/problem+json"
+        try:
+            document = json.loads(data) if data else None
+        except ValueError:
+            document = None
+            if status < 400:
+                raise Garbled(f"{call}: {status}, but the answer is not JSON") from None
+        if status >= 400:
+            fields = document if isinstance(document, dict) else {}
+            title = str(fields.get("title") or http.client.responses.get(status, "error"))
+            raise Refused(call, status, title, str(fields.get("detail") or ""), problem and bool(fields))
+        if status >= 300:
+            raise Garbled(f"{call}: an unexpected status {status}")
+        return document
+
+    def _exchange(
+        self, method: str, path: str, body: dict[str, Any] | None, login: Login | None
+    ) -> tuple[int, str, bytes]:
+        headers = {"Accept": "application/json, application/problem+json", "Connection": "close"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if login is not None:
+            headers["Authorization"] = f"Bearer {login.access_token}"
+        connection = self._connection(self._host, self._port, timeout=self._timeout)
+        try:
+            content = None if body is None else json.dumps(body).encode()
+            connection.request(method, self._base + path, content, headers)
+            response = connection.getresponse()
+            return response.status, response.headers.get("Content-Type", ""), response.read()
+        except http.client.HTTPException as error:
+            raise Garbled(f"{self.url} answers, but not in HTTP ({type(error).__name__})") from error
+        except OSError as error:
+            raise Unreachable(f"{self.url} does not answer: {error}") from error
+        finally:
+            connection.close()
+
+
+def _text(row: object, name: str) -> str:
+    value = row.get(name) if isinstance(row, dict) else None
+    if not isinstance(value, str) or not value:
+        raise Garbled(f"the answer lacks {name}")
+    return value
+
+
+def _key(row: dict[str, Any]) -> RelationKey | None:
+    key = row.get("key")
+    if key is None:
+        return None
+    if not isinstance(key, dict) or key.get("alg") != ALGORITHM or type(key.get("version")) is not int:
+        raise Garbled(f"a relation's key must be version, alg {ALGORITHM} and key")
+    try:
+        return RelationKey(key["version"], base64.b64decode(_text(key, "key"), validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise Garbled(f"a relation's key cannot be used: {error}") from error
