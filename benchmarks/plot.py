@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from benchmarks.results import Outcome, Row
 
@@ -25,13 +28,15 @@ def draw(path: Path, outcomes: Sequence[Outcome], caption: str) -> None:
     panels = [panel for panel in panels if any(row.unit == panel[1] for _, row in rows)]
     if not panels:
         return
-    figure = Figure(figsize=(9, 1 + 2.6 * len(panels)))  # not pyplot: no display, no state
-    axes = figure.subplots(len(panels), 1, squeeze=False)
+    bars = [1 + sum(row.unit == unit for _, row in rows) for _, unit in panels]
+    # not pyplot: no display, no state
+    figure = Figure(figsize=(10, 1.2 + 0.36 * sum(bars)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=bars)
     for axis, (title, unit) in zip(axes[:, 0], panels, strict=True):
         _panel(axis, f"{title} ({unit})", [(key, row) for key, row in rows if row.unit == unit])
-    figure.suptitle("Aldis beside mosquitto")
-    figure.text(0.01, 0.005, caption, fontsize=7, color="#666666")
-    figure.tight_layout(rect=(0, 0.02, 1, 0.99))
+    figure.suptitle("Aldis beside mosquitto", fontsize=11)
+    figure.legend(handles=_legend(), fontsize=8, loc="upper right", frameon=False)
+    figure.supxlabel(caption, fontsize=7, color="#666666")
     figure.savefig(path, dpi=110)
 
 
@@ -50,10 +55,11 @@ def _panel(axis: Axes, title: str, rows: Sequence[tuple[str, Row]]) -> None:
     axis.tick_params(axis="x", labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
     axis.margins(x=0.12)
-    for colour, label in ((ALDIS, "Aldis"), (MOSQUITTO, "mosquitto")):
-        axis.barh([0], [0], color=colour, label=label)
-    axis.plot([], [], color=TARGET, linestyle="--", linewidth=1.2, label="target")
-    axis.legend(fontsize=7, loc="lower right", frameon=False)
+
+
+def _legend() -> list[Artist]:
+    bars: list[Artist] = [Patch(color=ALDIS, label="Aldis"), Patch(color=MOSQUITTO, label="mosquitto")]
+    return [*bars, Line2D([], [], color=TARGET, linestyle="--", linewidth=1.2, label="target")]
 
 
 def _bar(axis: Axes, place: float, value: float | None, colour: str, height: float) -> None:
@@ -68,6 +74,6 @@ def _limit(row: Row) -> float | None:
     """Where the target lies on the axis: a ratio is a multiple of mosquitto's bar."""
     if row.target is None:
         return None
-    if row.target.unit == "×":
+    if row.figure_unit == "×":
         return None if row.mosquitto is None else row.target.value * row.mosquitto
     return row.target.value

@@ -106,7 +106,7 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
     for publisher, subscriber in zip(publishers, subscribers, strict=True):
         if not publisher.sent == publisher.done == subscriber.received:
             counts = f"{publisher.sent} sent, {publisher.done} acknowledged, {subscriber.received} received"
-            problems.append(f"{publisher.client_id}: {counts}")
+            problems.append(f"{publisher.label}: {counts}")
     for client in clients:
         client.close()
     return result | {"problems": problems}

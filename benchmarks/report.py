@@ -26,7 +26,7 @@ def results_table(outcomes: Sequence[Outcome]) -> Table:
         for row in outcome.rows:
             verdict = {None: "", True: "met", False: "missed"}[row.met]
             cells = [row.what, row.unit, _number(row.aldis), _number(row.mosquitto), _result(row)]
-            table.append(["", *cells, str(row.target) if row.target else "", verdict])
+            table.append(["", *cells, _target(row), verdict])
     return table
 
 
@@ -124,10 +124,14 @@ def rewrite_page(page: Path, text: str) -> None:
 def _result(row: Row) -> str:
     if row.figure is None:
         return ""
-    unit = row.target.unit if row.target else "×"
-    if len(row.spread) < 2:
-        return f"{_number(row.figure)} {unit}"
-    return f"{_number(row.figure)} {unit} ({_number(min(row.spread))} to {_number(max(row.spread))})"
+    spread = f" ({_number(min(row.spread))} to {_number(max(row.spread))})" if len(row.spread) > 1 else ""
+    return f"{_number(row.figure)} {row.figure_unit}{spread}"
+
+
+def _target(row: Row) -> str:
+    if row.target is None:
+        return ""
+    return f"{'≤' if row.target.at_most else '≥'} {_number(row.target.value)} {row.figure_unit}"
 
 
 def _number(value: float | None) -> str:

@@ -14,24 +14,21 @@ class Target:
 
     value: float
     at_most: bool = True
-    unit: str = ""
 
     def met(self, figure: float) -> bool:
         return figure <= self.value if self.at_most else figure >= self.value
 
-    def __str__(self) -> str:
-        return f"{'≤' if self.at_most else '≥'} {self.value:,.{2 if self.unit == '×' else 0}f} {self.unit}"
-
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `figure` (median of `spread`) is what the target is about."""
+    """One line of the table. `figure` (median of `spread`, in `figure_unit`) is what the target is about."""
 
     what: str
     unit: str
     aldis: float | None = None
     mosquitto: float | None = None
     spread: Sequence[float] = ()
+    figure_unit: str = "×"
     target: Target | None = None
 
     @property

@@ -15,12 +15,12 @@ KIB = 1024
 
 def relay_a(bench: Bench) -> Outcome:
     outcome = Outcome("a", "Relay, QoS 1, 50 pairs, window 10, 1,000 idle subscribers")
-    return _compare_relay(bench, outcome, Target(1.0, unit="×"), pairs=50, window=10, idle=1_000)
+    return _compare_relay(bench, outcome, Target(1.0), pairs=50, window=10, idle=1_000)
 
 
 def relay_b(bench: Bench) -> Outcome:
     outcome = Outcome("b", "Relay, QoS 1, 400 pairs, window 1")
-    return _compare_relay(bench, outcome, Target(1.3, unit="×"), pairs=400, window=1, idle=0)
+    return _compare_relay(bench, outcome, Target(1.3), pairs=400, window=1, idle=0)
 
 
 def _compare_relay(bench: Bench, outcome: Outcome, target: Target, *, pairs: int, window: int, idle: int) -> Outcome:
@@ -34,7 +34,7 @@ def _compare_relay(bench: Bench, outcome: Outcome, target: Target, *, pairs: int
             eager.append(bench.relay(server, pairs=pairs, window=window, idle=idle))
     cost, rival, other = _each(ours, "cpu_us"), _each(theirs, "cpu_us"), _each(eager, "cpu_us")
     outcome.rows = [
-        Row("server CPU per message", "µs", median(cost), median(rival), ratios(cost, rival), target),
+        Row("server CPU per message", "µs", median(cost), median(rival), ratios(cost, rival), target=target),
         Row("the same, mosquitto with set_tcp_nodelay", "µs", median(cost), median(other), ratios(cost, other)),
         Row("messages per second", "1/s", median(_each(ours, "rate")), median(_each(theirs, "rate"))),
     ]
@@ -70,7 +70,7 @@ def chat_c(bench: Bench) -> Outcome:
             median(cost),
             median(rival),
             ratios(cost, rival),
-            Target(2.5, unit="×"),
+            target=Target(2.5),
         ),
         Row("the same when messages carry `seq`", "µs", median(ordered), median(rival), ratios(ordered, rival)),
         Row("messages per second", "1/s", median(_each(full, "rate"))),
@@ -81,7 +81,8 @@ def chat_c(bench: Bench) -> Outcome:
             "ms",
             median(_each(third, "sent_p50_ms")),
             spread=_each(third, "sent_p50_ms"),
-            target=Target(10, unit="ms"),
+            figure_unit="ms",
+            target=Target(10),
         ),
         Row("`sent` after, a third of full load, p99", "ms", median(_each(third, "sent_p99_ms"))),
         Row("server CPU per message, a third of full load", "µs", median(_each(third, "cpu_us"))),
@@ -104,9 +105,9 @@ def memory_d(bench: Bench) -> Outcome:
         with bench.aldis("embedded", data) as server:
             found["embedded"].append(bench.load("idle", server, people=people, connections=count, settle=1.0))
     rival = [value / KIB for value in _each(found["mosquitto"], "rss")]
-    for profile, target in (("lab", Target(12, unit="KiB")), ("embedded", None)):
+    for profile, target in (("lab", Target(12)), ("embedded", None)):
         rss = [value / KIB for value in _each(found[profile], "rss")]
-        outcome.rows.append(Row(f"resident, {profile}", "KiB", median(rss), median(rival), rss, target))
+        outcome.rows.append(Row(f"resident, {profile}", "KiB", median(rss), median(rival), rss, "KiB", target))
         private = median(_each(found[profile], "private")) / KIB
         theirs = median(_each(found["mosquitto"], "private")) / KIB
         outcome.rows.append(Row(f"private, {profile}", "KiB", private, theirs))
@@ -123,9 +124,9 @@ def backlog_e(bench: Bench) -> Outcome:
         with bench.aldis("embedded", data) as server:
             drains.append(bench.load("backlog", server, people=people, pairs=50, each=each, settle=0.5))
     rate = _each(drains, "rate")
-    target = Target(20_000, at_most=False, unit="1/s")
+    target = Target(20_000, at_most=False)
     outcome.rows = [
-        Row("messages per second, first connect to last PUBACK", "1/s", median(rate), spread=rate, target=target),
+        Row("messages per second, first connect to last PUBACK", "1/s", median(rate), None, rate, "1/s", target),
         Row("server CPU per message drained", "µs", median(_each(drains, "cpu_us"))),
         Row("messages per second while storing them", "1/s", median(_each(drains, "stored_rate"))),
     ]
@@ -151,7 +152,7 @@ def growth_f(bench: Bench) -> Outcome:
             "µs",
             median(many),
             spread=ratios(many, few),
-            target=Target(1.15, unit="×"),
+            target=Target(1.15),
         ),
     ]
     outcome.loads = {"aldis, 100 users": found[100], "aldis, 10,000 users": found[10_000]}

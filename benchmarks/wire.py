@@ -62,7 +62,8 @@ class Client(asyncio.Protocol):
         self, client_id: str, *, topic_filter: str | None = None, user: str | None = None, password: str | None = None
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.client_id = client_id
+        self.label = user or client_id
+        """Who this is in a report of problems."""
         self.ready: asyncio.Future[None] = loop.create_future()
         """Done when CONNACK, and SUBACK where there is a filter, have said yes."""
         self.pong: asyncio.Future[None] = loop.create_future()
@@ -119,7 +120,7 @@ class Client(asyncio.Protocol):
 
     def fail(self, reason: str) -> None:
         """The run is invalid from here on."""
-        self.failure = self.failure or f"{self.client_id}: {reason}"
+        self.failure = self.failure or f"{self.label}: {reason}"
         for future in (self.ready, self.pong):
             if not future.done():
                 future.set_exception(WireError(self.failure))
