@@ -45,7 +45,7 @@ CREATE TEMP TRIGGER commit_batch_insert INSTEAD OF INSERT ON commit_batch BEGIN
     INSERT INTO im_message (mid, sender, device, id, recipient, kind, content, created, n, sync_n)
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
            json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-           substr(NEW.contents, json_extract(value, '$[6]'), json_extract(value, '$[7]')),
+           coalesce(substr(NEW.contents, json_extract(value, '$[6]'), json_extract(value, '$[7]')), x''),
            json_extract(value, '$[8]'), json_extract(value, '$[9]'), json_extract(value, '$[10]')
     FROM json_each(NEW.messages);
 
@@ -76,7 +76,7 @@ CREATE TEMP TRIGGER commit_batch_insert INSTEAD OF INSERT ON commit_batch BEGIN
 
     INSERT INTO im_receipt (reader, peer, delivered_mid, read_mid, updated)
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), 0, NEW.stamp
-    FROM json_each(NEW.delivered) WHERE true
+    FROM json_each(NEW.delivered) WHERE json_extract(value, '$[2]') > 0
     ON CONFLICT (reader, peer) DO UPDATE SET delivered_mid = excluded.delivered_mid, updated = excluded.updated
     WHERE excluded.delivered_mid > delivered_mid;
 

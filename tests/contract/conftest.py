@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from aldis.broker.ports import Store
+from tests.contract.stores import BACK_ENDS, Reopen
+
+
+@pytest.fixture(params=list(BACK_ENDS))
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
+    return BACK_ENDS[request.param](tmp_path)
+
+
+@pytest.fixture
+async def store(reopen: Reopen) -> AsyncIterator[Store]:
+    store = reopen()
+    await store.open()
+    yield store
+    await store.close()
