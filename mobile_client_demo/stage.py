@@ -147,8 +147,11 @@ class Stage:
         def chats() -> list[Item]:
             return [item for item in client.items[since:] if item.kind == "chat"]
 
+        def enough() -> bool:
+            return len(client.items) - since >= len(ids) and len(chats()) >= len(ids)
+
         try:
-            client.wait(lambda: len(chats()) >= len(ids), f"{len(ids)} messages did not all reach {client.name}")
+            client.wait(enough, f"{len(ids)} messages did not all reach {client.name}")
         except Missing as missing:
             raise Missing(f"{missing}: {arrived_as_sent(ids, chats())}") from None
         difference = arrived_as_sent(ids, chats())
