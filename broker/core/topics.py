@@ -112,7 +112,7 @@ def overlaps(first: str, second: str) -> bool:
     for one, other in zip(a, b, strict=False):
         if one == "#" or other == "#":
             return True
-        if one != other and one != "+" and other != "+":
+        if one not in (other, "+") and other != "+":
             return False
     # 'a/#' also matches 'a' itself
     return len(a) == len(b) or a[len(b) :] == ["#"] or b[len(a) :] == ["#"]

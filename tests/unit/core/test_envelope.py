@@ -224,6 +224,9 @@ def _check_refusal(error: EnvelopeError, document: dict[str, Any], payload: byte
         (b'{"id":"q","body":"\\ud83d"}', '"q"'),
         (b'{"id":"q","body":"\\udc00","big":' + b"1" * 5_000 + b"}", '"q"'),
         (b'{"id":"q","\\ud800":1}', '"q"'),
+        (b'{"id":true,"body":"\\ud800"}', None),
+        (b'{"x":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}", None),
+        (b'{"x":' * MAX_DEPTH + b"{}" + b"}" * MAX_DEPTH, None),
         (b'{"id":[[[' + b"[" * 5_000 + b"]" * 5_003 + b"}", None),
     ],
 )
