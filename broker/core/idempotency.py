@@ -80,11 +80,14 @@ class RecentIds(Generic[W]):
         waiters = self._flight.pop(id, None)
         return [] if waiters is None else waiters
 
-    def detach_all(self) -> None:
-        """The connection is gone, and with it everyone who waited; what is in flight stays in flight.
+    def detach_all(self) -> list[W]:
+        """The connection is gone: gives back everyone who waited; what is in flight stays in flight.
 
         Without this a client that reconnects again and again during a store outage would pile up waiters.
         """
+        detached: list[W] = []
         for id, waiters in self._flight.items():
             if waiters is not None:
+                detached += waiters
                 self._flight[id] = None
+        return detached

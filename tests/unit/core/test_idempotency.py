@@ -57,7 +57,7 @@ class Ids(RuleBasedStateMachine):
 
     @rule()
     def detach_all(self) -> None:
-        self.ids.detach_all()
+        assert sorted(self.ids.detach_all()) == sorted(waiter for waiters in self.flight.values() for waiter in waiters)
         self.flight = {id: [] for id in self.flight}
 
     @invariant()
