@@ -216,6 +216,19 @@ class Store(Protocol):
         """Removes the device and its cursor; false if it was not known."""
 
 
+class Writer(Protocol):
+    """The group commit, as who writes sees it: plain calls in the event loop, durable only when the batch they went into
+    is reported as committed, in the order of these calls."""
+
+    def append(self, message: NewMessage) -> None: ...
+    def move(self, move: CursorMove) -> None: ...
+    def delivered(self, delivered: Delivered) -> None: ...
+    def read(self, read: Read) -> None: ...
+
+    async def flush(self) -> None:
+        """Returns when everything handed over so far is committed. Raises `StoreUnavailable` at shutdown."""
+
+
 class Grant(msgspec.Struct, frozen=True):
     """What a credential proves: who is there, on which device (None: any), until when (None: for ever), under which
     revocable session or token."""

@@ -282,3 +282,12 @@ class RetainedTree(Generic[V]):
                     stack.extend((child, 1) for level, child in node.children.items() if level[:1] != "$")
                 else:
                     stack.extend((child, below) for child in node.children.values())
+
+    def items(self) -> Iterator[tuple[str, V]]:
+        """Every topic with its value, those of the server included, in no certain order."""
+        stack = [self._root]
+        while stack:
+            node = stack.pop()
+            if node.topic is not None:
+                yield node.topic, node.value
+            stack.extend(node.children.values())

@@ -1,0 +1,153 @@
+"""The console command `aldis`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from aldis.config.settings import Settings, SettingsError, load
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0 done, 1 failed, 2 used or configured wrongly."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["demo"]:
+        from aldis.mobile_client_demo.demo import main as demo
+
+        return demo(arguments[1:])
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load(options.config, _overrides(options))
+    except SettingsError as error:
+        print(f"aldis: {error}", file=sys.stderr)
+        return 2
+    command: Callable[[Settings], int] = options.run
+    return command(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="aldis", description="A messaging server for standard MQTT clients.")
+    parser.add_argument("--version", action="version", version=f"aldis {version('aldis')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    up = commands.add_parser("up", help="start a server in one process")
+    up.set_defaults(run=_up)
+    migrate = commands.add_parser("migrate", help="make or update the database, then exit")
+    migrate.set_defaults(run=_migrate)
+    for command in (up, migrate):
+        command.add_argument(
+            "--config", default="embedded", metavar="PROFILE", help="embedded (default), lab, or a YAML file"
+        )
+        command.add_argument("--data", type=Path, metavar="DIR", help="folder for the database and the secrets")
+    up.add_argument("--mqtt", metavar="HOST:PORT", help="address for MQTT over TCP")
+    up.add_argument("--ws", metavar="HOST:PORT", help="address for MQTT over WebSocket")
+    up.add_argument("--http", metavar="HOST:PORT", help="address for the REST API and the pages")
+    up.add_argument("--lan", action="store_true", help="listen on all addresses instead of this machine only")
+    commands.add_parser("demo", help="play a conversation against a running server (aldis demo --help)")
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """The flags as nested settings."""
+    overrides: dict[str, Any] = {}
+    listeners: dict[str, Any] = {}
+    if options.data is not None:
+        overrides["data"] = options.data
+    if getattr(options, "lan", False):
+        listeners = {"default": {"bind": "0.0.0.0:1883"}, "websocket": {"type": "ws", "bind": "0.0.0.0:8083"}}
+        overrides["http"] = {"bind": "0.0.0.0:8000"}
+    if getattr(options, "mqtt", None):
+        listeners["default"] = {"type": "tcp", "bind": options.mqtt}
+    if getattr(options, "ws", None):
+        listeners["websocket"] = {"type": "ws", "bind": options.ws}
+    if getattr(options, "http", None):
+        overrides["http"] = {"bind": options.http}
+    if listeners:
+        overrides["listeners"] = listeners
+    return overrides
+
+
+def _migrate(settings: Settings) -> int:
+    from aldis.bridge import migrate
+    from aldis.broker.compose import database_url
+
+    try:
+        migrate.upgrade(database_url(settings))
+    except migrate.MigrationRefused as error:
+        print(f"aldis: {error}", file=sys.stderr)
+        return 1
+    print(f"the database is at revision {migrate.expected_revision()}")
+    return 0
+
+
+def _up(settings: Settings) -> int:
+    from aldis.broker.logs import set_up_logging
+
+    set_up_logging(settings.logging.level)
+    with contextlib.suppress(KeyboardInterrupt):
+        return _run(_serve(settings))
+    return 0
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    """In uvloop's event loop where there is one; asyncio's own does the same, slower."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+async def _serve(settings: Settings) -> int:
+    from amqtt.errors import BrokerError, PluginError, PluginLoadError
+
+    from aldis.accounts_api.secrets_file import SecretsError
+    from aldis.bridge.migrate import MigrationRefused
+    from aldis.broker.compose import Server
+    from aldis.broker.ports import StoreUnavailable
+    from aldis.plugins.services import MissingServices
+
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    server = Server(settings)
+    try:
+        await server.start()
+    except (
+        BrokerError, PluginError, PluginLoadError, MissingServices, SecretsError, MigrationRefused, StoreUnavailable,
+        OSError, ValueError,
+    ) as error:  # fmt: skip
+        print(f"aldis: {_reason(error)}", file=sys.stderr)
+        return 1
+    _announce(server)
+    await stopping.wait()
+    await server.stop()
+    return 0
+
+
+def _reason(error: BaseException) -> str:
+    """The last cause that says something: amqtt wraps what went wrong in words of its own."""
+    text = str(error) or type(error).__name__
+    while error.__cause__ is not None:
+        error = error.__cause__
+        text = str(error) or text
+    return text
+
+
+def _announce(server: Any) -> None:
+    """What a person wants to know who has just started it."""
+    for name, listener in server.settings.listeners.items():
+        host, port = server.mqtt_addresses()[name]
+        scheme = "ws" if listener.type == "ws" else "mqtt"
+        print(f"{'MQTT over WebSocket' if scheme == 'ws' else 'MQTT':20}{scheme}://{host}:{port}", flush=True)
+    if server.http_address is not None:
+        host, port = server.http_address
+        print(f"{'REST API':20}http://{host}:{port}/docs", flush=True)
+    print("ready", flush=True)

@@ -1,0 +1,208 @@
+"""The composition root: the one place that knows every room and puts a server together from its settings.
+
+Heavy rooms (SQLAlchemy, Litestar, Alembic) are imported where they are needed, so that `aldis --help` and the lab profile
+start at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aldis.bridge.bus import LocalBus
+from aldis.bridge.credentials import AccessTokens
+from aldis.bridge.group_commit import GroupCommit
+from aldis.bridge.write_turn import WriteTurn
+from aldis.broker.connector import Connector
+from aldis.broker.inboxes import Inboxes
+from aldis.broker.node import Node
+from aldis.broker.pipeline import SERVER
+from aldis.broker.ports import Kind, NewMessage, Store, Writer
+from aldis.config.settings import Settings
+from aldis.plugins.services import Services
+
+if TYPE_CHECKING:
+    from aldis.accounts_api.secrets_file import Secrets
+    from aldis.bridge.accounts import Accounts
+    from aldis.broker.http import HttpServer
+
+logger = logging.getLogger(__name__)
+
+
+def wall_clock() -> int:
+    """Unix time in whole milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class LocalPostbox:
+    """Puts the server's own messages into inboxes through the group commit, which wakes the devices as for any message."""
+
+    def __init__(self, writer: Writer, now_ms: Callable[[], int]) -> None:
+        self._writer = writer
+        self._now_ms = now_ms
+
+    async def post(self, user: str, content: Sequence[bytes]) -> None:
+        for each in content:
+            self._writer.append(NewMessage(SERVER, "", user, each, self._now_ms(), Kind.SYSTEM))
+        await self._writer.flush()
+
+
+class Server:
+    """A whole server in one process. `start`, then `stop`; once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        loop = asyncio.get_running_loop()
+        self.node = Node(settings.limits, settings.timeouts, loop)
+        self.connector = Connector(_amqtt_config(settings), self.node, loop)
+        self.bus = LocalBus()
+        self._turn = WriteTurn()
+        self._store: Store | None = None
+        self._accounts: Accounts | None = None
+        self._writer: GroupCommit | None = None
+        self._http: HttpServer | None = None
+
+    @property
+    def http_address(self) -> tuple[str, int] | None:
+        return None if self._http is None else self._http.address
+
+    def mqtt_addresses(self) -> dict[str, tuple[str, int]]:
+        """By listener name, with the ports really bound."""
+        return self.connector.addresses()
+
+    async def start(self) -> None:
+        """Opens everything, listeners last: whoever can connect is served. What was opened is closed again if it fails."""
+        try:
+            if self.settings.store.backend != "none":
+                await self._start_inboxes()
+            self.connector.load_plugins()
+            if self._http is not None:
+                await self._http.start()
+            await self.connector.start()
+        except BaseException:
+            await self._close()
+            raise
+        gc.collect()
+        # What is alive now stays alive: the collector need not walk it again and again.
+        gc.freeze()
+
+    async def _start_inboxes(self) -> None:
+        from aldis.accounts_api.secrets_file import load_or_make
+
+        settings = self.settings
+        settings.data.mkdir(parents=True, exist_ok=True)
+        secrets = await asyncio.to_thread(load_or_make, settings.data / settings.accounts.secret_file)
+        self._store = await self._open_store()
+        inboxes = Inboxes(self.node, self._store, wall_clock)
+        writer = GroupCommit(
+            self._store,
+            on_committed=inboxes.committed,
+            retry=settings.timeouts.commit_retry,
+            limit=settings.limits.commit_batch,
+        )
+        writer.start()
+        self._writer = inboxes.writer = writer
+        self._accounts = self._open_accounts(secrets)
+        self.bus.subscribe(inboxes.on_announcement)
+        self.bus.subscribe(self.node.on_announcement)
+        self.connector.services = Services(
+            settings=settings,
+            node=self.node,
+            inboxes=inboxes,
+            directory=self._accounts.directory,
+            tokens=AccessTokens(secrets.signing_key),
+            bus=self.bus,
+            now_ms=wall_clock,
+        )
+        if settings.accounts.enabled:
+            self._http = self._http_server(secrets, writer)
+
+    async def _open_store(self) -> Store:
+        settings = self.settings
+        await asyncio.to_thread(_migrate, database_url(settings))
+        store: Store
+        if settings.store.backend == "memory":
+            from aldis.bridge.memory import MemoryStore
+
+            store = MemoryStore()
+        else:
+            from aldis.bridge.sqlite import SqliteStore
+
+            path = settings.data / settings.store.file
+            store = SqliteStore(path, busy_timeout=settings.store.busy_timeout, turn=self._turn)
+        await store.open()
+        return store
+
+    def _open_accounts(self, secrets: Secrets) -> Accounts:
+        from aldis.bridge.accounts import Accounts, Database, open_engine
+
+        settings = self.settings
+        engine = open_engine(database_url(settings), busy_timeout=settings.store.busy_timeout)
+        return Accounts(
+            Database(engine, self._turn),
+            master_key=secrets.master_key,
+            max_friends=settings.accounts.max_friends,
+            max_requests=settings.accounts.max_friend_requests,
+        )
+
+    def _http_server(self, secrets: Secrets, writer: Writer) -> HttpServer:
+        from aldis.accounts_api.app import create_app
+        from aldis.accounts_api.services import assemble
+        from aldis.broker.http import HttpServer
+        from aldis.config.addresses import split_address
+
+        assert self._accounts is not None and self._store is not None
+        services = assemble(
+            settings=self.settings.accounts,
+            accounts=self._accounts,
+            signing_key=secrets.signing_key,
+            store=self._store,
+            bus=self.bus,
+            postbox=LocalPostbox(writer, wall_clock),
+        )
+        host, port = split_address(self.settings.http.bind)
+        return HttpServer(create_app(services), host, port, shutdown=self.settings.timeouts.shutdown)
+
+    async def stop(self) -> None:
+        """Stops accepting, commits what was taken and acknowledges it, ends the connections, closes the back ends."""
+        self.connector.stop_listening()
+        if self._http is not None:
+            await self._http.stop()
+        if self._writer is not None:
+            try:
+                await asyncio.wait_for(self._writer.flush(), self.settings.timeouts.shutdown)
+            except TimeoutError:
+                logger.warning("the store did not take the last messages; their senders still have them")
+        await self.connector.shutdown()
+        await self._close()
+
+    async def _close(self) -> None:
+        self.node.stop()
+        if self._writer is not None:
+            await self._writer.stop(self.settings.timeouts.shutdown)
+        if self._accounts is not None:
+            await self._accounts.close()
+        if self._store is not None:
+            await self._store.close()
+
+
+def database_url(settings: Settings) -> str:
+    """Where the tables are, for SQLAlchemy."""
+    return f"sqlite+aiosqlite:///{(settings.data / settings.store.file).absolute()}"
+
+
+def _migrate(url: str) -> None:
+    from aldis.bridge import migrate
+
+    migrate.upgrade(url)
+
+
+def _amqtt_config(settings: Settings) -> dict[str, Any]:
+    return {
+        "listeners": {name: listener.model_dump() for name, listener in settings.listeners.items()},
+        "plugins": {path: dict(options) for path, options in settings.plugins.items()},
+    }

@@ -1,0 +1,49 @@
+"""Why things are refused or end: enums, so that logs, metrics and a later MQTT 5 can all name the same reasons."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class ConnectReturn(IntEnum):
+    """CONNACK return codes [MQTT-3.2.2-3]."""
+
+    ACCEPTED = 0
+    UNACCEPTABLE_PROTOCOL = 1
+    IDENTIFIER_REJECTED = 2
+    SERVER_UNAVAILABLE = 3
+    BAD_CREDENTIALS = 4
+    NOT_AUTHORISED = 5
+
+
+class CloseReason(StrEnum):
+    """Why a connection ended. The value is what the log and the metrics show."""
+
+    CLIENT_DISCONNECTED = "client disconnected"
+    CLIENT_VANISHED = "connection lost"
+    MALFORMED = "malformed packet"
+    OUT_OF_STATE = "packet out of state"
+    PACKET_TOO_LARGE = "packet too large"
+    CONNECT_TIMEOUT = "no CONNECT in time"
+    KEEP_ALIVE_TIMEOUT = "keep alive exceeded"
+    ACKNOWLEDGE_TIMEOUT = "deliveries not acknowledged"
+    REFUSED = "CONNECT refused"
+    TAKEN_OVER = "taken over by a newer connection"
+    TOO_MANY_CONNECTIONS = "too many connections"
+    ACCESS_REVOKED = "access revoked"
+    BAD_TOPIC = "bad topic in PUBLISH"
+    PLUGIN_FAILED = "a plugin failed"
+    SERVER_SHUTDOWN = "server shutting down"
+    INTERNAL_ERROR = "internal error"
+
+
+class ProtocolViolation(Exception):
+    """The client broke the protocol; the connection must be closed without an answer [MQTT-4.8.0-1].
+
+    `reason` is for metrics, the text says what was wrong, quoting no payload.
+    """
+
+    def __init__(self, reason: CloseReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail

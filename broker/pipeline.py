@@ -1,0 +1,173 @@
+"""The way of a PUBLISH through the plugins: a list of stages that the configuration puts in order.
+
+A stage is a plain call that looks at a `Publication` and says True (go on to the next stage) or False (I have it). Who
+has it must, now or later, do exactly one of: `proceed` (go on after all), `reject` (acknowledge, and tell the sender
+why not), `settle` (acknowledge), `abandon` (never acknowledge: the client keeps the message). After the last stage the
+publication is routed to plain subscribers.
+
+What is waited for has no time-out here: whoever holds a publication bounds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from aldis.broker.core.acks import AckSlot
+from aldis.broker.core.codec import encode_whole
+from aldis.broker.core.envelope import Envelope, EnvelopeError, Reason, parse_chat, render_failed, render_sent
+from aldis.broker.core.packets import Message
+from aldis.broker.core.session import Session
+
+if TYPE_CHECKING:
+    from aldis.broker.connection import Connection
+    from aldis.broker.router import Subscriber
+
+SERVER = "$server"
+"""Stands where a user id would, for what the server itself has to say."""
+
+_INBOX_LEVELS = 4
+
+Stage = Callable[["Publication"], bool]
+
+
+class Stream(Protocol):
+    """Whoever keeps the order and the ids of a device."""
+
+    def committed(self, publication: Publication, mid: int, ts: int) -> None:
+        """This publication is durable under `mid`."""
+
+
+class Publication:
+    """One PUBLISH under way. `levels` are the levels of its topic; `envelope` is set once a stage has read the payload.
+
+    `stream` is told of the outcome, if the ordering stage has set it; `denied` are subscribers that a plugin keeps it from. The connection may end at any time: the
+    publication goes on, its acknowledgement just reaches nobody.
+    """
+
+    __slots__ = (
+        "_followers",
+        "_shared",
+        "_stage",
+        "connection",
+        "denied",
+        "envelope",
+        "levels",
+        "message",
+        "session",
+        "slot",
+        "stream",
+    )
+
+    def __init__(self, connection: Connection, session: Session, message: Message, slot: AckSlot) -> None:
+        self.connection = connection
+        self.session = session
+        self.message = message
+        self.slot = slot
+        self.levels = message.topic.split("/")
+        self.envelope: Envelope | None = None
+        self.stream: Stream | None = None
+        self.denied: frozenset[Subscriber] | None = None
+        self._stage = 0
+        self._shared: list[tuple[Connection, AckSlot]] | None = None
+        self._followers: list[Publication] | None = None
+
+    @property
+    def user(self) -> str:
+        return self.session.user
+
+    @property
+    def device(self) -> str:
+        return self.session.device
+
+    def proceed(self) -> None:
+        """Runs the stages that are left, then routes to plain subscribers and acknowledges."""
+        node = self.connection.node
+        stages = node.stages
+        while self._stage < len(stages):
+            stage = stages[self._stage]
+            self._stage += 1
+            if not stage(self):
+                return
+        node.router.publish(self.message, self.denied)
+        self.settle()
+
+    def settle(self) -> None:
+        """Acknowledges the PUBLISH in its turn."""
+        if self.message.qos == 2:
+            self.session.finish_incoming(self.message.packet_id)
+        self.connection.settle(self.slot)
+        if self._shared is not None:
+            for connection, slot in self._shared:
+                connection.settle(slot)
+
+    def share(self, connection: Connection, slot: AckSlot) -> None:
+        """The same QoS 2 PUBLISH came again on a newer connection, which now waits for the same outcome."""
+        if self._shared is None:
+            self._shared = []
+        self._shared.append((connection, slot))
+
+    def follow(self, first: Publication) -> None:
+        """This one repeats `first`, which has no outcome yet: whatever becomes of that one is the answer to both."""
+        if first._followers is None:
+            first._followers = []
+        first._followers.append(self)
+
+    def abandon(self) -> None:
+        """Gives the PUBLISH up without an answer; a repeat of it counts as new."""
+        if self.message.qos == 2:
+            self.session.forget_incoming(self.message.packet_id)
+        for follower in self._followers or ():
+            follower.abandon()
+
+    def committed(self, mid: int, ts: int) -> None:
+        """The message is durable: tells the sending device, then acknowledges. The receipt stands in front of the
+        acknowledgement in the same stream of bytes (ADR-0001)."""
+        envelope = self.envelope
+        assert envelope is not None
+        self._receipt(self.levels[1], render_sent(envelope.id, envelope.seq, mid, ts))
+        if self.stream is not None:
+            self.stream.committed(self, mid, ts)
+        self.settle()
+        for follower in self._followers or ():
+            follower.committed(mid, ts)
+
+    def reject(self, reason: Reason, id: str | None = None) -> None:
+        """Acknowledges, and says why the message goes nowhere: 3.1.1 has no negative acknowledgement."""
+        self.connection.node.refused(self, reason)
+        levels = self.levels
+        if levels[0] == "inbox" and len(levels) == _INBOX_LEVELS:
+            if self.envelope is None and id is None and levels[2] == "chat":
+                self._read_envelope()  # refused before anyone looked: the receipt still has to name the message
+            envelope = self.envelope
+            if envelope is not None:
+                self._receipt(levels[1], render_failed(envelope.id, reason, seq=envelope.seq))
+            else:
+                self._receipt(levels[1], render_failed(id, reason))
+        else:
+            self._receipt(SERVER, render_failed(id, reason, topic=self.message.topic))
+        self.settle()
+        for follower in self._followers or ():
+            follower.reject(reason)
+
+    def _read_envelope(self) -> None:
+        with contextlib.suppress(EnvelopeError):
+            self.envelope = parse_chat(self.message.payload)
+
+    def _receipt(self, peer: str, payload: bytes) -> None:
+        connections = [self.connection]
+        if self._shared is not None:
+            connections += [connection for connection, _ in self._shared]
+        topic = f"inbox/{self.session.user}/receipt/{peer}"
+        for connection in connections:
+            session = connection.session
+            if connection.closed is None and session is not None and wants(session, topic) >= 0:
+                connection.send(encode_whole(topic, payload))
+
+
+def wants(session: Session, topic: str) -> int:
+    """The QoS at which a session wants a topic of its own inbox, -1 if it does not: one look-up for who follows the
+    advice to subscribe to the whole inbox."""
+    whole = session.subscriptions.get(f"inbox/{session.user}/#")
+    return session.interest(topic) if whole is None or len(session.subscriptions) > 1 else whole

@@ -1,0 +1,110 @@
+"""MQTT over WebSocket (MQTT 3.1.1 chapter 6): frames by the websockets library, without its I/O; MQTT by `Connection`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import cast
+
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from aldis.broker.connection import Connection
+from aldis.broker.listener import Listener
+from aldis.broker.node import Node
+
+_MQTT = Subprotocol("mqtt")
+_FRAME_ALLOWANCE = 65_536
+"""Bytes by which a frame may exceed one MQTT packet: clients put several packets into one frame."""
+
+_quiet = logging.getLogger("aldis.broker.websocket.frames")
+_quiet.setLevel(logging.WARNING)
+
+
+class WebSocketServerProtocol(asyncio.Protocol):
+    """Is the protocol of a TCP connection and, at the same time, the transport of the MQTT connection inside."""
+
+    def __init__(self, node: Node, listener: Listener) -> None:
+        self._connection = Connection(node, listener)
+        self._frames = ServerProtocol(
+            subprotocols=[_MQTT], max_size=node.limits.max_packet_size + _FRAME_ALLOWANCE, logger=_quiet
+        )
+        self._transport: asyncio.Transport
+
+    # The protocol of the TCP connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self._connection.begin(self, f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local")
+
+    def data_received(self, data: bytes) -> None:
+        self._frames.receive_data(data)
+        for event in self._frames.events_received():
+            if isinstance(event, Request):
+                self._answer(event)
+            elif isinstance(event, Frame):
+                self._frame(event)
+        self._send()
+
+    def eof_received(self) -> bool:
+        self._frames.receive_eof()
+        self._send()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def _answer(self, request: Request) -> None:
+        response = self._frames.accept(request)
+        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and self._frames.subprotocol != _MQTT:
+            # [MQTT-6.0.0-3], [MQTT-6.0.0-4]
+            response = self._frames.reject(HTTPStatus.BAD_REQUEST, "The subprotocol must be mqtt.\n")
+        self._frames.send_response(response)
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
+            self._connection.data_received(bytes(frame.data))
+        elif frame.opcode is Opcode.TEXT:
+            self._frames.fail(1003, "MQTT travels in binary frames")  # [MQTT-6.0.0-1]
+
+    def _send(self) -> None:
+        for data in self._frames.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                self._transport.close()
+        if self._frames.close_expected():
+            self._transport.close()
+
+    # The transport of the MQTT connection
+
+    def write(self, data: bytes) -> None:
+        if self._frames.state is State.OPEN:
+            self._frames.send_binary(data)
+            self._send()
+
+    def close(self) -> None:
+        if self._frames.state is State.OPEN:
+            self._frames.send_close(1000)
+            self._send()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()

@@ -1,0 +1,115 @@
+"""Who may do what: the topic rules of the wire contract."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from amqtt.plugins.base import BasePlugin
+
+from aldis.broker.core.envelope import Reason
+from aldis.broker.core.topics import covers
+from aldis.broker.pipeline import Publication
+from aldis.broker.ports import Announcement, RelationChanged, StoreUnavailable
+from aldis.plugins.services import services_of
+
+logger = logging.getLogger(__name__)
+
+_INBOX_LEVELS = 4
+_FOR_FRIENDS = frozenset({"chat", "typing", "receipt"})
+
+
+class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
+    """Nobody publishes as someone else, reads another's inbox, or writes to who has not accepted (promise 7).
+
+    Publish: `inbox/{to}/chat|typing|receipt/{me}` to correspondents and, for notes, to oneself; `devices/{me}/…`.
+    Subscribe: what `inbox/{me}/#` or `devices/{me}/#` covers; `$SYS/#` for admins.
+    The correspondents of a user are in memory while the user is connected, and dropped the moment a change of a relation
+    is announced, before they are read again: what is uncertain is refused.
+    """
+
+    @dataclass
+    class Config:
+        """Options in the profile."""
+
+        admins: list[str] = field(default_factory=list)
+        """User ids that may subscribe to `$SYS/#`."""
+
+    def __init__(self, context: object) -> None:
+        super().__init__(context)
+        self._services = services_of(context)
+        self._correspondents: dict[str, frozenset[str]] = {}
+        self._services.bus.subscribe(self._on_announcement)
+
+    # Who is connected
+
+    async def admit(self, user: str) -> None:
+        """Before CONNACK: reads whom the user may write to. Raises `StoreUnavailable`."""
+        if user not in self._correspondents:
+            self._correspondents[user] = await self._services.directory.correspondents(user)
+
+    def forget_user(self, user: str) -> None:
+        """The user's last connection is gone."""
+        self._correspondents.pop(user, None)
+
+    def _on_announcement(self, announcement: Announcement) -> None:
+        if not isinstance(announcement, RelationChanged):
+            return
+        pair = (announcement.user1, announcement.user2)
+        for user, other in (pair, pair[::-1]):
+            known = self._correspondents.get(user)
+            if known is not None:
+                self._correspondents[user] = known - {other}
+                self._services.node.spawn(self._reload(user), "reload correspondents")
+
+    async def _reload(self, user: str) -> None:
+        try:
+            correspondents = await self._services.directory.correspondents(user)
+        except StoreUnavailable:
+            logger.warning(
+                "correspondents not reloaded; the change takes effect at the next connection", extra={"user": user}
+            )
+            return
+        if user in self._correspondents:
+            self._correspondents[user] = correspondents
+
+    # Publish
+
+    def handle_publish(self, publication: Publication) -> bool:
+        """A stage of the pipeline: lets what is allowed go on, rejects the rest with its reason."""
+        reason = self._judge(publication)
+        if reason is None:
+            return True
+        publication.reject(reason)
+        return False
+
+    def _judge(self, publication: Publication) -> Reason | None:
+        levels, user = publication.levels, publication.user
+        if levels[0] == "inbox":
+            if len(levels) != _INBOX_LEVELS or levels[2] not in _FOR_FRIENDS:
+                return Reason.BAD_TOPIC
+            if levels[3] != user:
+                return Reason.NOT_SENDER
+            if publication.message.retain:
+                return Reason.RETAIN_REFUSED
+            to = levels[1]
+            if to != user and to not in self._correspondents.get(user, ()):
+                return Reason.NOT_FRIEND
+            return None
+        return None if self._own_device_topic(user, levels) else Reason.FORBIDDEN
+
+    def will_allowed(self, user: str, topic: str) -> bool:
+        """A will may go where its owner may publish, but not into an inbox."""
+        return self._own_device_topic(user, topic.split("/"))
+
+    @staticmethod
+    def _own_device_topic(user: str, levels: list[str]) -> bool:
+        return len(levels) > 2 and levels[0] == "devices" and levels[1] == user
+
+    # Subscribe
+
+    def allows_subscription(self, user: str, filter: str) -> bool:
+        """A filter is granted only if everything that it can match is allowed."""
+        if covers(f"inbox/{user}/#", filter) or covers(f"devices/{user}/#", filter):
+            return True
+        return user in self.config.admins and covers("$SYS/#", filter)

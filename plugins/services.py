@@ -1,0 +1,41 @@
+"""What the connector hands its own plugins, through amqtt's context object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aldis.bridge.credentials import AccessTokens
+from aldis.broker.inboxes import Inboxes
+from aldis.broker.node import Node
+from aldis.broker.ports import Bus, Directory
+from aldis.config.settings import Settings
+
+GRANT = "aldis.grant"
+"""Key in a session's `attributes` under which authentication leaves its `Grant`."""
+
+
+class MissingServices(Exception):
+    """An Aldis plugin is configured on a node that has nothing for it: the lab profile, or amqtt's own broker."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a node that have inboxes and accounts."""
+
+    settings: Settings
+    node: Node
+    inboxes: Inboxes
+    directory: Directory
+    tokens: AccessTokens
+    bus: Bus
+    now_ms: Callable[[], int]
+
+
+def services_of(context: Any) -> Services:
+    """The services of the node that loaded the plugin. Raises `MissingServices`."""
+    services = getattr(context, "services", None)
+    if not isinstance(services, Services):
+        raise MissingServices("this plugin needs a node with a store and accounts (store.backend is 'none'?)")
+    return services
