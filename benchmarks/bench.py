@@ -56,9 +56,9 @@ class Bench:
             raise InvalidRun(f"{name} on {server.name}: " + "; ".join(result["problems"][:5]))
         return result
 
-    def relay(self, server: Server, *, pairs: int, window: int, idle: int) -> Run:
+    def relay(self, server: Server, *, pairs: int, window: int, idle: int, rate: int = 0) -> Run:
         stretch = {"warmup": self.warmup, "seconds": self.seconds}
-        return self.load("relay", server, pairs=pairs, window=window, idle=idle, payload=128, **stretch)
+        return self.load("relay", server, pairs=pairs, window=window, idle=idle, rate=rate, payload=128, **stretch)
 
     def chat(self, server: Server, people: list[Account], phases: list[Run], pairs: int = 50) -> Run:
         return self.load("chat", server, people=people[: 2 * pairs], pairs=pairs, window=10, settle=0.5, phases=phases)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.meter import Meter, percentile, until
+from benchmarks.pacing import pace
 from benchmarks.people import Receiver, Sender
 from benchmarks.wire import open_all
-
-TICK = 0.001
-"""Seconds between looks at what is due in a paced phase: the resolution of the loop's timers."""
 
 
 async def run(spec: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +53,7 @@ async def _closed_loop(meter: Meter, senders: Sequence[Sender], phase: dict[str,
 async def _paced(meter: Meter, senders: Sequence[Sender], phase: dict[str, Any], rate: float) -> dict[str, Any]:
     """Messages at fixed times whatever the server does, so that a slow answer does not slow the questions."""
     lateness: list[float] = []
-    pacing = asyncio.create_task(_pace(senders, rate, lateness))
+    pacing = asyncio.create_task(pace(senders, rate, lateness))
     result, latencies = await _measured(meter, senders, phase)
     pacing.cancel()
     await asyncio.gather(pacing, return_exceptions=True)
@@ -75,18 +72,6 @@ async def _measured(
     for sender in senders:
         sender.latencies = None
     return result, latencies
-
-
-async def _pace(senders: Sequence[Sender], rate: float, lateness: list[float]) -> None:
-    start, said = time.perf_counter(), 0
-    while True:
-        now = time.perf_counter()
-        while said < (now - start) * rate:
-            due = start + said / rate
-            lateness.append(now - due)
-            senders[said % len(senders)].say(due)
-            said += 1
-        await asyncio.sleep(TICK)
 
 
 async def _verify(senders: Sequence[Sender], receivers: Sequence[Receiver]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.meter import Meter, until
+from benchmarks.meter import Meter, percentile, until
+from benchmarks.pacing import pace
 from benchmarks.wire import PUBACK, WINDOW_IDS, Client, WireError, open_all, publish_head
 
 NUMBER = 8
@@ -40,13 +42,17 @@ class Publisher(Client):
     def next_packets(self) -> Sequence[bytes]:
         if not self.running:
             return ()
-        first, last = self.sent, self.done + self._window
-        self.sent = last
-        head, filler = self._head, self._filler
-        return [
-            head + (number % WINDOW_IDS + 1).to_bytes(2, "big") + number.to_bytes(NUMBER, "big") + filler
-            for number in range(first, last)
-        ]
+        first, self.sent = self.sent, self.done + self._window
+        return [self._publish(number) for number in range(first, self.sent)]
+
+    def say(self, _due: float) -> None:
+        """Publishes one message now."""
+        self.transport.write(self._publish(self.sent))
+        self.sent += 1
+
+    def _publish(self, number: int) -> bytes:
+        packet_id = (number % WINDOW_IDS + 1).to_bytes(2, "big")
+        return self._head + packet_id + number.to_bytes(NUMBER, "big") + self._filler
 
     def _read(self, data: bytes, out: list[bytes]) -> int:
         # The usual read is nothing but the acknowledgements that are due: compared at once instead of one by one.
@@ -89,7 +95,8 @@ def topic(pair: int) -> str:
 
 
 async def run(spec: dict[str, Any]) -> dict[str, Any]:
-    """One measured stretch; `problems` is empty when every message arrived once and was acknowledged."""
+    """A measured stretch with full windows and, with `rate`, another one at that many messages a second (`paced`).
+    `problems` is empty when every message arrived once and was acknowledged."""
     idle = [Client(f"idle-{i}", topic_filter=f"bench/idle/{i}") for i in range(spec["idle"])]
     subscribers = [Subscriber(pair, spec["payload"]) for pair in range(spec["pairs"])]
     publishers = [Publisher(pair, spec["window"], spec["payload"]) for pair in range(spec["pairs"])]
@@ -101,16 +108,33 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
     result = await meter.stretch(spec["warmup"], spec["seconds"])
     for publisher in publishers:
         publisher.running = False
-    await until(lambda: _complete(publishers, subscribers) or any(client.failure for client in clients), 15)
-    problems = [client.failure for client in clients if client.failure]
-    for publisher, subscriber in zip(publishers, subscribers, strict=True):
-        if not publisher.sent == publisher.done == subscriber.received:
-            counts = f"{publisher.sent} sent, {publisher.done} acknowledged, {subscriber.received} received"
-            problems.append(f"{publisher.label}: {counts}")
+    problems = await _verify(clients, publishers, subscribers)
+    if spec.get("rate") and not problems:
+        lateness: list[float] = []
+        pacing = asyncio.create_task(pace(publishers, spec["rate"], lateness))
+        result["paced"] = await meter.stretch(spec["warmup"], spec["seconds"])
+        pacing.cancel()
+        await asyncio.gather(pacing, return_exceptions=True)
+        result["paced"]["generator_late_p99_ms"] = percentile(lateness, 0.99) * 1000
+        problems = await _verify(clients, publishers, subscribers)
     for client in clients:
         client.close()
     return result | {"problems": problems}
 
 
-def _complete(publishers: Sequence[Publisher], subscribers: Sequence[Subscriber]) -> bool:
-    return all(p.sent == p.done == s.received for p, s in zip(publishers, subscribers, strict=True))
+async def _verify(
+    clients: Sequence[Client], publishers: Sequence[Publisher], subscribers: Sequence[Subscriber]
+) -> list[str]:
+    """Waits for the last message and acknowledgement, and says what is missing."""
+
+    def complete(publisher: Publisher, subscriber: Subscriber) -> bool:
+        return publisher.sent == publisher.done == subscriber.received
+
+    pairs = list(zip(publishers, subscribers, strict=True))
+    await until(lambda: all(complete(*pair) for pair in pairs) or any(client.failure for client in clients), 15)
+    problems = [client.failure for client in clients if client.failure]
+    for publisher, subscriber in pairs:
+        if not complete(publisher, subscriber):
+            counts = f"{publisher.sent} sent, {publisher.done} acknowledged, {subscriber.received} received"
+            problems.append(f"{publisher.label}: {counts}")
+    return problems
