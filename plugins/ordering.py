@@ -232,4 +232,5 @@ class DeviceStream:
             for publication in order.drop():
                 self._give_up(publication)
         self._orders = {recipient: order for recipient, order in self._orders.items() if not order.idle}
-        self._recent.detach_all()
+        for waiter in self._recent.detach_all():
+            waiter.abandon()
