@@ -17,6 +17,7 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 from aldis.accounts_api import device_routes, friend_routes, health_routes, login_routes
 from aldis.accounts_api.authentication import SECURITY, bearer_guard, caller_of
 from aldis.accounts_api.docs_page import docs, docs_files
+from aldis.accounts_api.media import JsonRequest
 from aldis.accounts_api.problems import answer_problem
 from aldis.accounts_api.services import Services
 
@@ -58,6 +59,7 @@ def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] =
         lifespan=[lifespan],
         logging_config=None,
         openapi_config=_openapi(),
+        request_class=JsonRequest,
         request_max_body_size=services.settings.max_body_size,
     )
 

@@ -114,4 +114,4 @@ def _detail(error: HTTPException) -> str:
     for entry in error.extra if isinstance(error.extra, list) else []:
         if isinstance(entry, dict):
             complaints.append(": ".join(str(entry[key]) for key in ("key", "message") if entry.get(key)))
-    return "; ".join(complaints).replace("data: ", "") or error.detail
+    return "; ".join(complaints) or error.detail

@@ -1,0 +1,154 @@
+"""A real HTTP server on a free port, over a real SQLite file; the message side is played by recorders."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from aldis.accounts_api.app import create_app
+from aldis.accounts_api.services import Services, assemble, wall_clock
+from aldis.bridge.accounts import Accounts, Database, open_engine
+from aldis.bridge.memory import MemoryStore
+from aldis.bridge.schema import metadata
+from aldis.bridge.write_turn import WriteTurn
+from aldis.broker.ports import Announcement, BusHandler, StoreUnavailable
+from aldis.config.settings import Accounts as AccountsSettings
+
+PASSWORD = "correct horse battery"
+SIGNING_KEY = b"s" * 32
+MASTER_KEY = b"m" * 32
+
+
+class RecordingBus:
+    def __init__(self) -> None:
+        self.announced: list[Announcement] = []
+
+    def announce(self, announcement: Announcement) -> None:
+        self.announced.append(announcement)
+
+    def subscribe(self, handler: BusHandler) -> None:
+        raise AssertionError("the accounts side only speaks")
+
+
+class RecordingPostbox:
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, dict[str, Any]]] = []
+        self.broken = False
+
+    async def post(self, user: str, content: Sequence[bytes]) -> None:
+        if self.broken:
+            raise StoreUnavailable("no")
+        self.posted += [(user, json.loads(entry)) for entry in content]
+
+
+class World:
+    """One running server and its recorders. `shift` milliseconds are added to the wall clock."""
+
+    def __init__(self, folder: Path, settings: AccountsSettings, **replaced: Any) -> None:
+        self.settings = settings
+        self.url = f"sqlite+aiosqlite:///{folder}/aldis.db"
+        self.engine = open_engine(self.url, busy_timeout=5.0)
+        self.turn = WriteTurn()
+        self.database = Database(self.engine, self.turn)
+        self.accounts = Accounts(
+            self.database,
+            master_key=MASTER_KEY,
+            max_friends=settings.max_friends,
+            max_requests=settings.max_friend_requests,
+        )
+        self.bus = RecordingBus()
+        self.postbox = RecordingPostbox()
+        self.store = replaced.get("store") or MemoryStore()
+        self.shift = 0
+        self.services: Services = assemble(
+            settings=settings,
+            accounts=self.accounts,
+            signing_key=SIGNING_KEY,
+            store=self.store,
+            bus=self.bus,
+            postbox=self.postbox,
+            now=self.now,
+        )
+        self.app = create_app(self.services)
+        self.client: httpx.AsyncClient
+
+    def now(self) -> int:
+        return wall_clock() + self.shift
+
+    async def start(self) -> None:
+        async with self.engine.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+        config = uvicorn.Config(self.app, host="127.0.0.1", port=0, log_config=None, lifespan="on")
+        self._server = uvicorn.Server(config)
+        self._serving = asyncio.create_task(self._server.serve())
+        while not self._server.started:
+            await asyncio.sleep(0.005)
+            assert not self._serving.done(), "the server did not start"
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False)
+
+    async def stop(self) -> None:
+        await self.client.aclose()
+        self._server.should_exit = True
+        await self._serving
+        await self.accounts.close()
+
+    async def register(self, *users: str) -> None:
+        for user in users:
+            body = {"user_id": user, "password": PASSWORD}
+            assert (await self.client.post("/v1/users", json=body)).status_code == 201
+
+    async def tokens(self, user: str, device: str = "phone") -> dict[str, Any]:
+        body = {"user_id": user, "password": PASSWORD, "device_id": device}
+        answer = await self.client.post("/v1/login", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def enter(self, *users: str) -> list[Caller]:
+        """Registers the users and logs each in on "phone"."""
+        await self.register(*users)
+        return [Caller(self, user, await self.tokens(user)) for user in users]
+
+    async def befriend(self, one: Caller, other: Caller) -> None:
+        assert (await one.post("/v1/friend-requests", {"to": other.user})).status_code == 200
+        assert (await other.post(f"/v1/friend-requests/{one.user}/accept")).status_code == 200
+
+
+class Caller:
+    """One logged-in user, calling."""
+
+    def __init__(self, world: World, user: str, tokens: dict[str, Any]) -> None:
+        self.world = world
+        self.user = user
+        self.tokens = tokens
+        self.headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+
+    async def get(self, path: str) -> httpx.Response:
+        return await self.world.client.get(path, headers=self.headers)
+
+    async def post(self, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        return await self.world.client.post(path, json=body, headers=self.headers)
+
+    async def put(self, path: str) -> httpx.Response:
+        return await self.world.client.put(path, headers=self.headers)
+
+    async def delete(self, path: str) -> httpx.Response:
+        return await self.world.client.delete(path, headers=self.headers)
+
+
+def assert_problem(answer: httpx.Response, status: int, slug: str) -> None:
+    """The answer is a complete RFC 9457 document of this status and type."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].split(";")[0] == "application/problem+json"
+    document = answer.json()
+    assert document["type"] == f"urn:aldis:problem:{slug}", document
+    assert document["status"] == status
+    assert document["title"] and document["detail"]
+    if status == 401:
+        assert answer.headers["www-authenticate"] == "Bearer"
