@@ -57,7 +57,7 @@ def _print(run: dict[str, Any], outcomes: list[Outcome]) -> None:
     print(f"\n{report.as_text(report.results_table(outcomes))}")
     if any(outcome.loads for outcome in outcomes):
         print(f"\nServer and load generator, shares of one core:\n{report.as_text(report.load_table(outcomes))}")
-    print("\n".join(["", *report.problem_lines(outcomes)]))
+    print("\n".join(["", *report.noise_lines(outcomes), *report.problem_lines(outcomes)]))
 
 
 def _write(out: Path, run: dict[str, Any], outcomes: list[Outcome]) -> None:

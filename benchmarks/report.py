@@ -15,6 +15,9 @@ from benchmarks.results import Outcome, Row, median
 BEGIN = "<!-- results: begin, rewritten by `python -m benchmarks` -->"
 END = "<!-- results: end -->"
 
+NOISE = 0.15
+"""Share of a core that other processes may take before a warning stands beside the figures."""
+
 Table = list[list[str]]
 
 
@@ -89,6 +92,17 @@ def problem_lines(outcomes: Sequence[Outcome]) -> list[str]:
     return [f"INVALID ({outcome.key}): {problem}" for outcome in outcomes for problem in outcome.problems]
 
 
+def noise_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """Warns of scenarios during which other processes were busy: their ratios may hold, their times do not."""
+    lines = []
+    for outcome in outcomes:
+        others = [run["other_utilisation"] for runs in outcome.loads.values() for run in runs]
+        if others and max(others) > NOISE:
+            took = f"up to {max(others):.0%} of a core"
+            lines.append(f"NOISY ({outcome.key}): other processes took {took}; measure again on a quiet machine")
+    return lines
+
+
 def write_json(path: Path, run: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
     """Everything, for machines: the run, the rows with their figures and verdicts, and every single measurement."""
     scenarios = {}
@@ -108,7 +122,8 @@ def write_json(path: Path, run: dict[str, Any], outcomes: Sequence[Outcome]) -> 
 def markdown(run: dict[str, Any], outcomes: Sequence[Outcome], plot: str) -> str:
     """The part of the page that each full run replaces."""
     parts = [f"- {line}" for line in machine_lines(run)]
-    parts += ["", as_markdown(results_table(outcomes)), "", *problem_lines(outcomes)]
+    parts += ["", as_markdown(results_table(outcomes)), ""]
+    parts += [f"- {line}" for line in problem_lines(outcomes) + noise_lines(outcomes)] + [""]
     parts += [f"![The figures as bars]({plot})", ""]
     parts += ["What server and load generator did meanwhile, as shares of one core:", ""]
     return "\n".join([*parts, as_markdown(load_table(outcomes))])

@@ -97,6 +97,7 @@ def chat_c(bench: Bench) -> Outcome:
             target=Target(10),
         ),
         Row("`sent` after, a third of full load, p99", "ms", median(_each(third, "sent_p99_ms"))),
+        Row("load generator late with a message, p99", "ms", median(_each(third, "generator_late_p99_ms"))),
         Row("server CPU per message, a third of full load", "µs", median(_each(third, "cpu_us"))),
     ]
     outcome.loads = {"mosquitto (a)": theirs, "aldis full": full, "aldis full, seq": sequenced, "aldis third": third}
