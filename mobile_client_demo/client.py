@@ -105,6 +105,7 @@ class Client:
         )
         paho.username_pw_set(self.user, self._login.access_token)
         paho.connect_timeout = self._timeout
+        paho.on_socket_open = _without_nagle
         paho.on_connect, paho.on_subscribe, paho.on_message = self._on_connect, self._on_subscribe, self._on_message
         paho.on_publish, paho.on_disconnect = self._on_publish, self._on_disconnect
         with self._packets:
@@ -312,3 +313,8 @@ class Client:
         closed.set()
         if paho is self._paho:
             self._end("the server closed the connection")
+
+
+def _without_nagle(_paho: mqtt.Client, _data: Any, connection: Any) -> None:
+    """Paho leaves Nagle's algorithm on: a second small packet would wait some 40 ms for the answer to the first."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

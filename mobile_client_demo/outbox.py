@@ -1,8 +1,8 @@
 """What a device has sent, and how far each message has come. Pure: no network, no clock.
 
 The outbox numbers messages (`id` for ever unique per device, `seq` 1, 2, 3 … per recipient) and keeps each one
-until the server has answered it. A PUBACK alone does not take it out: the receipt that names its mid may have been
-lost with a connection, and publishing the same id again brings the same answer again.
+until the server has both acknowledged and answered it: with the PUBACK the receipt that names its mid may have been
+lost, and with the receipt the PUBACK. Publishing the same id again brings the same answer again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ class Outgoing:
     acknowledged: bool = False
     answers: list[Receipt] = field(default_factory=list)
     """Every `sent` and `failed` receipt for it: one per time that it was published, unless a connection was lost."""
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more is to come for it."""
+        return self.acknowledged and bool(self.answers)
 
     @property
     def mid(self) -> int:
@@ -69,11 +74,12 @@ class Outbox:
 
     def leaving(self, message: Outgoing) -> None:
         """The app publishes it, now or when it is online again."""
-        if not message.answers:
+        if not message.settled:
             self._waiting.setdefault(message.id, message)
 
     def waiting(self) -> list[Outgoing]:
         """What has to be published after a reconnect, in the order in which the app sent it."""
+        self._waiting = {id: message for id, message in self._waiting.items() if not message.settled}
         return list(self._waiting.values())
 
     def answer(self, receipt: Receipt) -> None:
@@ -82,7 +88,6 @@ class Outbox:
             message = self._messages.get(receipt.id) if isinstance(receipt.id, str) else None
             if message is not None:
                 message.answers.append(receipt)
-                self._waiting.pop(message.id, None)
             return
         progress = self.progress(receipt.peer)
         if receipt.type == "delivered":

@@ -114,14 +114,15 @@ def _told(client: Client, other: Person) -> bool:
 def encrypted_both_ways(stage: Stage) -> None:
     phone, laptop = stage.online()
     with stage.checks.judging("encrypted"):
-        _exchange(stage, phone, laptop, "Grüß dich, Bob! Was that you with the lamp?")
-        _exchange(stage, laptop, phone, "It was. I saw every word you blinked. 💡")
+        _exchange(stage, phone, laptop, "Grüß dich! Was that your lamp?")
+        _exchange(stage, laptop, phone, "It was. I read every word. 💡")
 
 
 def _exchange(stage: Stage, sender: Client, receiver: Client, text: str) -> None:
     since = len(receiver.items)
     message = stage.send(sender, receiver.user, text)
     item = stage.arrive(receiver, [message], since=since)[0]
+    stage.transcript.line(receiver.user, f"wire   {item.content['body']}", "dim")
     expect(receiver.text(item) == text, f"decrypts to {receiver.text(item)!r} in place of {text!r}")
     expect(list(item.content.items()) == list(message.content.items()), "the sender's fields were changed")
     try:
@@ -230,7 +231,7 @@ def second_device(stage: Stage) -> None:
         tablet = stage.give(stage.alice, login)
         tablet.connect()
         at_laptop, at_phone = len(laptop.items), len(phone.items)
-        messages = stage.burst("From my phone", 2)
+        messages = stage.burst("By phone", 2)
         stage.arrive(laptop, messages, since=at_laptop)
         answer = stage.send(laptop, phone.user, "To both of you")
         stage.arrive(phone, [answer], since=at_phone)

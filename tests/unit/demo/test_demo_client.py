@@ -188,19 +188,20 @@ def test_what_is_published_offline_leaves_at_the_next_connection(connect, client
     assert [end.receive(PUBLISH).document["id"] for _ in messages] == [message.id for message in messages]
 
 
-def test_what_is_unanswered_leaves_again_with_the_same_id_also_when_it_was_acknowledged(connect, client, journal):
+def test_what_is_not_settled_leaves_again_with_the_same_id(connect, client, journal):
     end = connect()
-    answered, acknowledged, lost = (client.send("alice", text) for text in ("one", "two", "three"))
-    packets = [end.receive(PUBLISH) for _ in range(3)]
+    settled, acknowledged, answered, lost = (client.send("alice", text) for text in ("one", "two", "three", "four"))
+    packets = [end.receive(PUBLISH) for _ in range(4)]
     end.acknowledge(packets[0])
     end.acknowledge(packets[1])
-    end.publish(RECEIPT, {"type": "sent", "id": answered.id, "seq": 1, "mid": 5, "ts": 1})
-    client.wait(lambda: answered.mid == 5 and acknowledged.acknowledged, "one sent")
+    for message, mid in ((settled, 5), (answered, 7)):
+        end.publish(RECEIPT, {"type": "sent", "id": message.id, "seq": message.seq, "mid": mid, "ts": 1})
+    client.wait(lambda: settled.settled and acknowledged.acknowledged and answered.mid == 7, "answers")
     client.cut()
     end = connect()
-    again = [end.receive(PUBLISH) for _ in range(2)]
-    assert [packet.document for packet in again] == [acknowledged.content, lost.content]
-    assert [event.again for event in journal.events() if isinstance(event, Published)] == [False] * 3 + [True] * 2
+    again = [end.receive(PUBLISH) for _ in range(3)]
+    assert [packet.document for packet in again] == [acknowledged.content, answered.content, lost.content]
+    assert [event.again for event in journal.events() if isinstance(event, Published)] == [False] * 4 + [True] * 3
 
 
 def test_the_app_says_what_it_has_shown(connect, client):

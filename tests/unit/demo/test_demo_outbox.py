@@ -13,24 +13,28 @@ def test_ids_are_unique_and_seq_counts_per_recipient():
     assert list(messages[0].content) == ["id", "seq", "body"] and list(loose.content) == ["id", "body"]
 
 
-def test_only_what_the_app_has_sent_and_nobody_has_answered_waits_in_sending_order():
+def test_only_what_the_app_has_sent_and_is_not_settled_waits_in_sending_order():
     box = Outbox("p")
-    first, second, third, unsent = (box.new("bob", "x", {}, ordered=True) for _ in range(4))
-    for message in (second, first, third, second):
+    first, second, third, fourth, unsent = (box.new("bob", "x", {}, ordered=True) for _ in range(5))
+    for message in (second, first, third, fourth, second):
         box.leaving(message)
-    assert box.waiting() == [second, first, third]
+    assert box.waiting() == [second, first, third, fourth]
+    for message in (first, third):
+        message.acknowledged = True
     box.answer(Receipt("sent", "bob", id=first.id, mid=9))
     box.answer(Receipt("failed", "bob", id=third.id, reason="blocked"))
-    assert box.waiting() == [second]
+    assert box.waiting() == [second, fourth]
     assert unsent not in box.waiting()
 
 
-def test_a_puback_alone_does_not_take_a_message_out():
+def test_neither_a_puback_nor_a_receipt_alone_settles_a_message():
     box = Outbox("p")
-    message = box.new("bob", "x", {}, ordered=True)
-    box.leaving(message)
-    message.acknowledged = True
-    assert box.waiting() == [message]
+    acknowledged, answered = (box.new("bob", "x", {}, ordered=True) for _ in range(2))
+    for message in (acknowledged, answered):
+        box.leaving(message)
+    acknowledged.acknowledged = True
+    box.answer(Receipt("sent", "bob", id=answered.id, mid=9))
+    assert box.waiting() == [acknowledged, answered]
 
 
 def test_the_first_answers_stand():
@@ -42,9 +46,10 @@ def test_the_first_answers_stand():
     assert message.mid == 9 and [answer.mid for answer in message.answers] == [9, 12]
 
 
-def test_an_answered_message_that_leaves_again_does_not_wait():
+def test_a_settled_message_that_leaves_again_does_not_wait():
     box = Outbox("p")
     message = box.new("bob", "x", {}, ordered=True)
+    message.acknowledged = True
     box.answer(Receipt("sent", "bob", id=message.id, mid=9))
     box.leaving(message)
     assert box.waiting() == []
