@@ -34,13 +34,13 @@ _ATTEMPTS = 5
 def open_engine(url: str, *, busy_timeout: float) -> AsyncEngine:
     """An engine for the accounts' tables; `busy_timeout` in seconds is how long to wait for
     another process's lock, or for a free connection of our own."""
-    # hide_parameters: a database error must not carry password hashes into the log.
+    # At DEBUG these log parameters and rows: password hashes, wrapped keys. hide_parameters does it for errors.
+    for name in ("aiosqlite", "aiomysql", "sqlalchemy.engine"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if not url.startswith("sqlite"):
         return create_async_engine(
             url, hide_parameters=True, pool_pre_ping=True, pool_recycle=1_800, pool_timeout=busy_timeout
         )
-    # aiosqlite logs every statement with its parameters at DEBUG.
-    logging.getLogger("aiosqlite").setLevel(logging.INFO)
     engine = create_async_engine(
         url, hide_parameters=True, connect_args={"timeout": busy_timeout}, pool_timeout=busy_timeout
     )
@@ -71,9 +71,8 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection for reading; each statement sees its own moment."""
-        with_connection = self._engine.connect()
         try:
-            async with with_connection as connection:
+            async with self._engine.connect() as connection:
                 yield connection
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise _unavailable(error) from error
@@ -125,5 +124,5 @@ def _is_deadlock(error: DBAPIError) -> bool:
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:
-    logger.warning("the accounts' database does not answer: %s", type(error).__name__, exc_info=error)
+    logger.warning("the accounts' database does not answer: %s", getattr(error, "orig", None) or type(error).__name__)
     return StoreUnavailable("the accounts' database does not answer")
