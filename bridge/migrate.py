@@ -23,6 +23,9 @@ from sqlalchemy.pool import NullPool
 
 from aldis.bridge.schema import REVISION
 
+LOCK_TIMEOUT = 10.0
+"""Seconds to wait for another server's migration of the same SQLite file."""
+
 SCRIPTS = Path(__file__).parent / "migrations"
 
 _BLOCKING_DRIVERS = {
@@ -87,8 +90,9 @@ def _refuse_newer(connection: Connection) -> None:
 def _connect(url: str) -> Iterator[Connection]:
     target = make_url(url)
     target = target.set(drivername=_BLOCKING_DRIVERS.get(target.drivername, target.drivername))
-    engine = create_engine(target, poolclass=NullPool)
-    if engine.dialect.name == "sqlite":
+    sqlite = target.get_backend_name() == "sqlite"
+    engine = create_engine(target, poolclass=NullPool, connect_args={"timeout": LOCK_TIMEOUT} if sqlite else {})
+    if sqlite:
         event.listen(engine, "connect", _no_implicit_transactions)
         event.listen(engine, "begin", _begin_immediate)
     try:

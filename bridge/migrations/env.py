@@ -11,7 +11,6 @@ context.configure(
     connection=connection,
     target_metadata=metadata,
     compare_type=True,
-    compare_server_default=True,
     render_as_batch=True,  # SQLite cannot alter a column in place
     transactional_ddl=connection.dialect.name == "sqlite",  # all or nothing where DDL can be rolled back
 )
