@@ -281,6 +281,6 @@ def _describe(error: ValidationError, layers: Layers) -> str:
             # not the value: a misspelt key may hold a secret
             reason = "unknown setting"
         else:
-            reason = f"{problem['msg']}, not {problem['input']!r}"
+            reason = f"{problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}"
         lines.append(f"{dotted(key)}: {reason} (from {layers.origin(key)})")
     return "\n".join(lines)

@@ -269,6 +269,12 @@ def test_an_address_is_host_and_port(bind: str) -> None:
     assert refusal("embedded", {"http": {"bind": bind}}).startswith("http.bind: ")
 
 
+def test_a_port_out_of_range_is_called_that() -> None:
+    assert refusal("embedded", {"http": {"bind": ":65536"}}) == (
+        "http.bind: the port must be at most 65535, not ':65536' (from command line)"
+    )
+
+
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "127.0.0.1:65535", "[::1]:1", "host.example:80", ":80"])
 def test_an_address_may_be(bind: str) -> None:
     assert load("embedded", {"http": {"bind": bind}}).http.bind == bind
