@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Insert, Table, event, select
 from sqlalchemy.dialects import mysql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -29,6 +29,8 @@ T = TypeVar("T")
 _DEADLOCKS = frozenset({1205, 1213})
 """MySQL: lock wait timeout, deadlock. The transaction was rolled back and may be tried again."""
 _ATTEMPTS = 5
+_OUR_FAULT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
+"""What no waiting heals: it comes out as it is."""
 
 
 def open_engine(url: str, *, busy_timeout: float) -> AsyncEngine:
@@ -74,7 +76,9 @@ class Database:
         try:
             async with self._engine.connect() as connection:
                 yield connection
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
+        except _OUR_FAULT:
+            raise
+        except (DBAPIError, PoolTimeout) as error:
             raise _unavailable(error) from error
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -88,19 +92,22 @@ class Database:
                     result = await work(connection)
                     await connection.commit()
                     return result
-            except OperationalError as error:
+            except _OUR_FAULT:
+                raise
+            except (DBAPIError, PoolTimeout) as error:
                 if not _is_deadlock(error) or attempt == _ATTEMPTS - 1:
                     raise _unavailable(error) from error
                 logger.info("deadlock, the transaction runs again", extra={"attempt": attempt + 1})
                 await asyncio.sleep(0.01 * 2**attempt)
-            except (InterfaceError, PoolTimeout) as error:
-                raise _unavailable(error) from error
         raise AssertionError("the last attempt returns or raises")
 
     async def ready(self) -> None:
-        """Really asks the database for a row of our own table. Raises `StoreUnavailable`."""
-        async with self.read() as connection:
-            await connection.execute(select(im_user.c.user_id).limit(1))
+        """Really asks the database for a row of our own table. Raises `StoreUnavailable`, also if there is no such table."""
+        try:
+            async with self.read() as connection:
+                await connection.execute(select(im_user.c.user_id).limit(1))
+        except ProgrammingError as error:
+            raise _unavailable(error) from error
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -115,12 +122,14 @@ class Database:
 
 def is_duplicate(error: IntegrityError) -> bool:
     """Whether a unique key, and not some other constraint, refused the row."""
-    code = getattr(error.orig, "args", (None,))[0]
-    return code == 1062 or "UNIQUE constraint" in str(error.orig)
+    arguments = error.orig.args if error.orig is not None else ()
+    return arguments[:1] == (1062,) or "UNIQUE constraint" in str(error.orig)
 
 
-def _is_deadlock(error: DBAPIError) -> bool:
-    return bool(getattr(error.orig, "args", None)) and error.orig.args[0] in _DEADLOCKS  # type: ignore[union-attr]
+def _is_deadlock(error: Exception) -> bool:
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return False
+    return bool(error.orig.args) and error.orig.args[0] in _DEADLOCKS
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:
