@@ -13,7 +13,15 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aldis.broker.core.acks import AckQueue, AckSlot
-from aldis.broker.core.codec import PINGRESP, PUBACK, Decoder, encode_suback, encode_unsuback
+from aldis.broker.core.codec import (
+    PINGRESP,
+    PUBACK,
+    Decoder,
+    encode_suback,
+    encode_topic,
+    encode_unsuback,
+    encode_whole,
+)
 from aldis.broker.core.packets import (
     Connect,
     Disconnect,
@@ -35,6 +43,9 @@ if TYPE_CHECKING:
     from aldis.broker.node import Node
 
 _Pending = Coroutine[Any, Any, None]
+
+
+_MAX_RECEIPT_TOPICS = 100
 
 
 class Transport(Protocol):
@@ -79,6 +90,7 @@ class Connection(asyncio.Protocol):
         "node",
         "out",
         "plugin_session",
+        "receipt_topics",
         "retries",
         "session",
         "transport",
@@ -93,6 +105,7 @@ class Connection(asyncio.Protocol):
         self.device: Any = None  # the inbox side's handle, set while attached
         self.grant: Any = None
         self.plugin_session: Any = None
+        self.receipt_topics: dict[str, bytes] = {}  # by peer, encoded; empty where not wanted
         self.counted: str | None = None  # the user whose connections count this one
         self.out: list[bytes] = []
         self.acks = AckQueue()
@@ -219,9 +232,9 @@ class Connection(asyncio.Protocol):
         if packet.qos == 2:
             return self._on_publish_exactly(session, packet)
         if node.publish_gate is not None:
-            return node.publish_gate(Publication(self, session, packet, self._slot(packet)))
+            return node.publish_gate(self._publication(session, packet))
         if node.stages:
-            Publication(self, session, packet, self._slot(packet)).proceed()
+            self._publication(session, packet).proceed()
             if len(self.acks) >= node.limits.max_unacknowledged:
                 self._set_reading()
         else:
@@ -231,8 +244,7 @@ class Connection(asyncio.Protocol):
         return None
 
     def _on_publish_exactly(self, session: Session, packet: Message) -> _Pending | None:
-        slot = self._slot(packet)
-        publication = Publication(self, session, packet, slot)
+        publication = self._publication(session, packet)
         if session.begin_incoming(packet.packet_id, publication):
             if self.node.publish_gate is not None:
                 return self.node.publish_gate(publication)
@@ -240,15 +252,19 @@ class Connection(asyncio.Protocol):
             return None
         earlier = session.pending_incoming(packet.packet_id)
         if isinstance(earlier, Publication):
-            earlier.share(self, slot)  # its first PUBLISH came on a connection that is gone
+            earlier.share(publication)  # its first PUBLISH came on a connection that is gone
         else:
-            self.acks.settle(slot, self.out)
+            self.acks.settle(publication, self.out)
         return None
 
-    def _slot(self, packet: Message) -> AckSlot:
+    def _publication(self, session: Session, packet: Message) -> Publication:
         if packet.qos == 1:
-            return self.acks.open(PUBACK + packet.packet_id.to_bytes(2, "big"))
-        return self.acks.open(encode_pubrec(packet.packet_id) if packet.qos else b"")
+            wire = PUBACK + packet.packet_id.to_bytes(2, "big")
+        else:
+            wire = encode_pubrec(packet.packet_id) if packet.qos else b""
+        publication = Publication(self, session, packet, wire)
+        self.acks.join(publication)
+        return publication
 
     def _on_puback(self, packet: Puback) -> None:
         if self.session is None:
@@ -307,6 +323,22 @@ class Connection(asyncio.Protocol):
         """Queues bytes for the end of this tick. After the end of the connection it does nothing."""
         if self.closed is None:
             self.out.append(wire)
+            self.node.touch(self)
+
+    def receipt(self, peer: str, payload: bytes) -> None:
+        """Sends a receipt about what went to `peer`, if the client has subscribed to such; at QoS 0 (ADR-0001)."""
+        session = self.session
+        if self.closed is not None or session is None:
+            return
+        topic = self.receipt_topics.get(peer)
+        if topic is None:
+            name = f"inbox/{session.user}/receipt/{peer}"
+            topic = encode_topic(name) if session.interest(name) >= 0 else b""
+            if len(self.receipt_topics) >= _MAX_RECEIPT_TOPICS:
+                self.receipt_topics.clear()
+            self.receipt_topics[peer] = topic
+        if topic:
+            self.out.append(encode_whole(topic, payload))
             self.node.touch(self)
 
     def suback(self, packet_id: int, codes: list[int]) -> None:

@@ -20,7 +20,7 @@ from aldis.broker.core.reasons import CloseReason
 from aldis.broker.core.session import Session
 from aldis.broker.core.topics import overlaps
 from aldis.broker.node import Node
-from aldis.broker.pipeline import SERVER, Publication, wants
+from aldis.broker.pipeline import SERVER, Publication
 from aldis.broker.ports import (
     AccessRevoked,
     Announcement,
@@ -241,20 +241,16 @@ class Inboxes:
         if any(overlaps(filter, receipts) for filter in filters):
             try:
                 limit = self.node.limits.max_receipts_at_connect
-                self._send_states(connection, session, await self.store.receipts_for(session.user, limit=limit))
+                self._send_states(connection, await self.store.receipts_for(session.user, limit=limit))
             except StoreUnavailable:
                 logger.warning("receipts could not be read at subscribe", extra={"user": session.user})
 
-    def _send_states(self, connection: Connection, session: Session, states: list[ReceiptState]) -> None:
+    def _send_states(self, connection: Connection, states: list[ReceiptState]) -> None:
         for state in states:
-            topic = f"inbox/{session.user}/receipt/{state.reader}"
-            if connection.closed is not None or wants(session, topic) < 0:
-                continue
             if state.delivered:
-                session.deliver(Message(topic, render_delivered(state.delivered)), 0)
+                connection.receipt(state.reader, render_delivered(state.delivered))
             if state.read:
-                session.deliver(Message(topic, render_read(state.read)), 0)
-        self.node.touch(connection)
+                connection.receipt(state.reader, render_read(state.read))
 
     def unsubscribed(self, connection: Connection) -> None:
         """Some filters are gone: perhaps the inbox is no longer wanted."""
@@ -382,7 +378,12 @@ def _live_item(message: NewMessage, n: int, mid: int) -> Message:
     payload = render_chat(n, mid, message.created, message.content)
     if message.kind is Kind.SYSTEM:
         return Message(f"inbox/{message.recipient}/system/{SERVER}", payload, n=n, mid=mid)
-    topic = f"inbox/{message.recipient}/chat/{message.sender}"
+    publication = message.tag
+    topic = (
+        publication.message.topic  # the same text, already at hand
+        if isinstance(publication, Publication)
+        else f"inbox/{message.recipient}/chat/{message.sender}"
+    )
     return Message(topic, payload, n=n, mid=mid, peer=message.sender)
 
 

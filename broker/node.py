@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aldis.broker.core.acks import AckSlot
 from aldis.broker.core.codec import SUBSCRIPTION_REFUSED, TopicCache, encode_connack
 from aldis.broker.core.envelope import Reason
 from aldis.broker.core.packets import Connect, Message, Subscribe, Unsubscribe, Will
@@ -255,7 +254,7 @@ class Node:
 
     def _publish_will(self, connection: Connection, session: Session, will: Will) -> None:
         message = Message(will.topic, will.payload, will.qos, will.retain)
-        publication = Publication(connection, session, message, AckSlot(b""))
+        publication = Publication(connection, session, message, b"")
         if self.publish_gate is not None:
             self.spawn(self.publish_gate(publication), "will")
         else:
@@ -352,6 +351,7 @@ class Node:
                 for filter, _ in granted:
                     self.router.unsubscribe(subscriber, filter)
                 codes, granted = [SUBSCRIPTION_REFUSED] * len(codes), []
+        connection.receipt_topics.clear()
         connection.suback(packet.packet_id, codes)
         for filter, qos in granted:
             await self._send_retained(subscriber, filter, qos)
@@ -382,6 +382,7 @@ class Node:
         for filter in packet.filters:
             if self.router.unsubscribe(subscriber, filter):
                 self.decisions.unsubscribed(connection, filter)
+        connection.receipt_topics.clear()
         if self.inboxes is not None:
             self.inboxes.unsubscribed(connection)
 

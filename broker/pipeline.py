@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from aldis.broker.core.acks import AckSlot
-from aldis.broker.core.codec import encode_whole
 from aldis.broker.core.envelope import Envelope, EnvelopeError, Reason, parse_chat, render_failed, render_sent
 from aldis.broker.core.packets import Message
 from aldis.broker.core.session import Session
@@ -39,11 +38,12 @@ class Stream(Protocol):
         """This publication is durable under `mid`."""
 
 
-class Publication:
-    """One PUBLISH under way. `levels` are the levels of its topic; `envelope` is set once a stage has read the payload.
+class Publication(AckSlot):
+    """One PUBLISH under way, and its place in the order of acknowledgements.
 
-    `stream` is told of the outcome, if the ordering stage has set it; `denied` are subscribers that a plugin keeps it from. The connection may end at any time: the
-    publication goes on, its acknowledgement just reaches nobody.
+    `levels` are the levels of its topic; `envelope` is set once a stage has read the payload; `stream` is told of the
+    outcome, if the ordering stage has set it; `denied` are subscribers that a plugin keeps it from. The connection may
+    end at any time: the publication goes on, its acknowledgement just reaches nobody.
     """
 
     __slots__ = (
@@ -56,21 +56,21 @@ class Publication:
         "levels",
         "message",
         "session",
-        "slot",
         "stream",
     )
 
-    def __init__(self, connection: Connection, session: Session, message: Message, slot: AckSlot) -> None:
+    def __init__(self, connection: Connection, session: Session, message: Message, wire: bytes) -> None:
+        self.wire = wire
+        self.settled = False
         self.connection = connection
         self.session = session
         self.message = message
-        self.slot = slot
         self.levels = message.topic.split("/")
         self.envelope: Envelope | None = None
         self.stream: Stream | None = None
         self.denied: frozenset[Subscriber] | None = None
         self._stage = 0
-        self._shared: list[tuple[Connection, AckSlot]] | None = None
+        self._shared: list[Publication] | None = None
         self._followers: list[Publication] | None = None
 
     @property
@@ -97,16 +97,16 @@ class Publication:
         """Acknowledges the PUBLISH in its turn."""
         if self.message.qos == 2:
             self.session.finish_incoming(self.message.packet_id)
-        self.connection.settle(self.slot)
+        self.connection.settle(self)
         if self._shared is not None:
-            for connection, slot in self._shared:
-                connection.settle(slot)
+            for again in self._shared:
+                again.connection.settle(again)
 
-    def share(self, connection: Connection, slot: AckSlot) -> None:
+    def share(self, again: Publication) -> None:
         """The same QoS 2 PUBLISH came again on a newer connection, which now waits for the same outcome."""
         if self._shared is None:
             self._shared = []
-        self._shared.append((connection, slot))
+        self._shared.append(again)
 
     def follow(self, first: Publication) -> None:
         """This one repeats `first`, which has no outcome yet: whatever becomes of that one is the answer to both."""
@@ -130,8 +130,9 @@ class Publication:
         if self.stream is not None:
             self.stream.committed(self, mid, ts)
         self.settle()
-        for follower in self._followers or ():
-            follower.committed(mid, ts)
+        if self._followers is not None:
+            for follower in self._followers:
+                follower.committed(mid, ts)
 
     def reject(self, reason: Reason, id: str | None = None) -> None:
         """Acknowledges, and says why the message goes nowhere: 3.1.1 has no negative acknowledgement."""
@@ -156,18 +157,7 @@ class Publication:
             self.envelope = parse_chat(self.message.payload)
 
     def _receipt(self, peer: str, payload: bytes) -> None:
-        connections = [self.connection]
+        self.connection.receipt(peer, payload)
         if self._shared is not None:
-            connections += [connection for connection, _ in self._shared]
-        topic = f"inbox/{self.session.user}/receipt/{peer}"
-        for connection in connections:
-            session = connection.session
-            if connection.closed is None and session is not None and wants(session, topic) >= 0:
-                connection.send(encode_whole(topic, payload))
-
-
-def wants(session: Session, topic: str) -> int:
-    """The QoS at which a session wants a topic of its own inbox, -1 if it does not: one look-up for who follows the
-    advice to subscribe to the whole inbox."""
-    whole = session.subscriptions.get(f"inbox/{session.user}/#")
-    return session.interest(topic) if whole is None or len(session.subscriptions) > 1 else whole
+            for again in self._shared:
+                again.connection.receipt(peer, payload)

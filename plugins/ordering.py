@@ -162,7 +162,7 @@ class DeviceStream:
         assert envelope is not None
         if first is not None:
             assert first.envelope is not None
-            if first.envelope.id == envelope.id:
+            if first.envelope.id == envelope.id and first.envelope.content == envelope.content:
                 item.stream = None
                 item.follow(first)
             else:

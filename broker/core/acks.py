@@ -10,7 +10,10 @@ from collections import deque
 
 
 class AckSlot:
-    """The place of one PUBLISH in the order of acknowledgements. `wire` is its PUBACK or PUBREC, empty for QoS 0."""
+    """The place of one PUBLISH in the order of acknowledgements. `wire` is its PUBACK or PUBREC, empty for QoS 0.
+
+    Made to be inherited from, so that a PUBLISH under way is its own place.
+    """
 
     __slots__ = ("settled", "wire")
 
@@ -44,6 +47,10 @@ class AckQueue:
             wire = slots.popleft().wire
             if wire:
                 out.append(wire)
+
+    def join(self, slot: AckSlot) -> None:
+        """`open` for a slot that the caller has made."""
+        self._slots.append(slot)
 
     def at_once(self, wire: bytes, out: list[bytes]) -> None:
         """Acknowledges a PUBLISH that needs no waiting, in its turn."""

@@ -29,6 +29,8 @@ from aldis.broker.core.reasons import CloseReason, ConnectReturn, ProtocolViolat
 from aldis.broker.core.topics import TopicError, check_topic_name
 
 _PUBLISH = 3
+_SMALLEST_LIMIT = 129
+"""Bytes of the longest packet with a length of one byte. The size of such packets is not looked at."""
 _MAX_TOPICS_CACHED = 10_000
 _MAX_CACHED_TOPIC_BYTES = 256
 _PROTOCOL_NAMES = {b"MQTT": ProtocolLevel.MQTT_3_1_1, b"MQIsdp": ProtocolLevel.MQTT_3_1}
@@ -61,14 +63,15 @@ class TopicCache:
 
 
 class Decoder:
-    """The receiving half of one connection. `level` is the protocol level CONNECT agreed on."""
+    """The receiving half of one connection. `level` is the protocol level CONNECT agreed on. A `max_packet_size` below 129
+    counts as 129."""
 
     __slots__ = ("_max_size", "_need", "_rest", "_topics", "failure", "level")
 
     def __init__(self, max_packet_size: int, topics: TopicCache) -> None:
         self.level = int(ProtocolLevel.MQTT_3_1_1)
         self.failure: ProtocolViolation | None = None
-        self._max_size = max_packet_size
+        self._max_size = max(max_packet_size, _SMALLEST_LIMIT)
         self._topics = topics
         self._rest: bytearray | None = None
         self._need = 2
@@ -95,10 +98,16 @@ class Decoder:
                 length = data[position + 1]
                 body = position + 2
                 if length & 0x80:
-                    length, body = self._long_length(data, position)
+                    if body < end and not data[body] & 0x80:  # two bytes, the usual case
+                        length = length & 0x7F | data[body] << 7
+                        body += 1
+                    else:
+                        length, body = self._long_length(data, position)
                 stop = body + length
+                if stop - position > self._max_size and body > position:
+                    self._check_size(stop - position)
                 if stop > end:
-                    self._need = self._check_size(stop - position) if body > position else 2
+                    self._need = stop - position if body > position else 2
                     break
                 first = data[position]
                 if first >> 4 == _PUBLISH:
@@ -124,19 +133,17 @@ class Decoder:
         length, shift = 0, 0
         for index in range(position + 1, position + 5):
             if index >= len(data):
-                return len(data) - position + 1, 0
+                return len(data) + 1, 0
             byte = data[index]
             length |= (byte & 0x7F) << shift
             if not byte & 0x80:
-                self._check_size(index + 1 - position + length)
                 return length, index + 1
             shift += 7
         raise ProtocolViolation(CloseReason.MALFORMED, "remaining length of more than four bytes")
 
-    def _check_size(self, size: int) -> int:
+    def _check_size(self, size: int) -> None:
         if size > self._max_size:
             raise ProtocolViolation(CloseReason.PACKET_TOO_LARGE, f"a packet of {size} bytes, {self._max_size} allowed")
-        return size
 
     def _publish(self, data: bytes, position: int, body: int, stop: int) -> Message:
         flags = data[position] & 0x0F
@@ -363,13 +370,18 @@ def encode_unsuback(packet_id: int) -> bytes:
     return b"\xb0\x02" + packet_id.to_bytes(2, "big")
 
 
+def encode_topic(topic: str) -> bytes:
+    """A topic name with its length in front."""
+    wire = topic.encode()
+    return len(wire).to_bytes(2, "big") + wire
+
+
 def encode_head(topic: str, payload_size: int) -> bytes:
     """A QoS 1 PUBLISH up to its packet id."""
-    wire = topic.encode()
-    return b"\x32" + encode_length(len(wire) + 4 + payload_size) + len(wire).to_bytes(2, "big") + wire
+    wire = encode_topic(topic)
+    return b"\x32" + encode_length(len(wire) + 2 + payload_size) + wire
 
 
-def encode_whole(topic: str, payload: bytes) -> bytes:
-    """A complete QoS 0 PUBLISH."""
-    wire = topic.encode()
-    return b"\x30" + encode_length(len(wire) + 2 + len(payload)) + len(wire).to_bytes(2, "big") + wire + payload
+def encode_whole(topic: bytes, payload: bytes) -> bytes:
+    """A complete QoS 0 PUBLISH; `topic` as `encode_topic` gives it."""
+    return b"\x30" + encode_length(len(topic) + len(payload)) + topic + payload

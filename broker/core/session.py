@@ -21,7 +21,7 @@ from collections import deque
 
 import msgspec
 
-from aldis.broker.core.codec import PUBCOMP, PUBREC, PUBREL, encode_head, encode_whole
+from aldis.broker.core.codec import PUBCOMP, PUBREC, PUBREL, encode_head, encode_topic, encode_whole
 from aldis.broker.core.packets import Message, Will
 from aldis.broker.core.topics import matches
 
@@ -303,10 +303,9 @@ class Session:
 
 def _whole(message: Message) -> bytes:
     if message.retain:
-        whole = encode_whole(message.topic, message.payload)
-        return b"\x31" + whole[1:]
+        return b"\x31" + encode_whole(encode_topic(message.topic), message.payload)[1:]
     if not message.whole:
-        message.whole = encode_whole(message.topic, message.payload)
+        message.whole = encode_whole(encode_topic(message.topic), message.payload)
     return message.whole
 
 
