@@ -21,7 +21,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 2
 """Seconds a client is asked to wait for a store that does not answer."""
 
-_TYPES: dict[type[Exception], tuple[int, str, str]] = {
+TYPES: dict[type[Exception], tuple[int, str, str]] = {
     errors.UnknownUser: (404, "unknown-user", "No such user"),
     errors.NoSuchRequest: (404, "no-such-request", "No such friend request"),
     errors.NotFriends: (404, "not-friends", "Not friends"),
@@ -45,7 +45,7 @@ _TYPES: dict[type[Exception], tuple[int, str, str]] = {
 }
 """Domain error to (status, type, title); a class without a row has its base's."""
 
-_STATUSES = {
+STATUSES = {
     400: ("invalid-request", "Invalid request"),
     401: ("invalid-token", "Invalid token"),
     404: ("not-found", "Not found"),
@@ -53,6 +53,8 @@ _STATUSES = {
     413: ("too-large", "Request too large"),
     415: ("unsupported-media-type", "Unsupported media type"),
 }
+"""What Litestar itself refuses: HTTP status to (type, title)."""
+
 _WORDS = {
     400: "The request is not as described here",
     401: "The caller has not proved who it is",
@@ -69,13 +71,13 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
     """The document and the headers for an error. What is not in the tree is a 500 that tells nothing."""
     headers: dict[str, str] = {}
     for base in type(error).__mro__:
-        if base in _TYPES:
-            status, slug, title = _TYPES[base]
+        if base in TYPES:
+            status, slug, title = TYPES[base]
             break
     else:
         if not isinstance(error, HTTPException) or error.status_code >= 500:
             return _problem(500, "internal", "Internal error", "something went wrong here; it has been logged"), {}
-        slug, title = _STATUSES.get(error.status_code, ("http", "Error"))
+        slug, title = STATUSES.get(error.status_code, ("http", "Error"))
         return _problem(error.status_code, slug, title, _detail(error)), dict(error.headers or {})
     detail = str(error)
     if status == 401:

@@ -102,7 +102,7 @@ class Database:
         raise AssertionError("the last attempt returns or raises")
 
     async def ready(self) -> None:
-        """Really asks the database for a row of our own table. Raises `StoreUnavailable`, also if there is no such table."""
+        """Really asks the database for a row of our own. Raises `StoreUnavailable`, also if there is no such table."""
         try:
             async with self.read() as connection:
                 await connection.execute(select(im_user.c.user_id).limit(1))

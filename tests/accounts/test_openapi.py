@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aldis.accounts_api.docs_page import STATIC
+from aldis.accounts_api.problems import STATUSES, TYPES
 from aldis.bridge.memory import MemoryStore
 from aldis.broker.ports import StoreUnavailable
 from aldis.config.settings import Accounts as AccountsSettings
@@ -59,6 +60,16 @@ async def test_every_call_is_described_with_its_problems(world: World) -> None:
                     schema = response["content"]["application/problem+json"]["schema"]
                     assert schema == {"$ref": "#/components/schemas/Problem"}
     assert document["components"]["schemas"]["Problem"]["required"] == ["detail", "status", "title", "type"]
+
+
+def test_the_manual_names_every_call_and_every_problem() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    named = {(method.lower(), path) for method, path in re.findall(r"^\| `([A-Z]+) (/\S*)` \|", manual, re.MULTILINE)}
+    assert named == set(PROMISED)
+    slugs = {slug for _, slug, _ in TYPES.values()} | {slug for slug, _ in STATUSES.values()}
+    # Bases of the tree that nothing raises by themselves.
+    unused = {"conflict", "unauthorised"}
+    assert {slug for slug in slugs if f"`{slug}`" not in manual} == unused
 
 
 async def test_guarded_calls_say_so(world: World) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +17,9 @@ import uvicorn
 
 from aldis.accounts_api.app import create_app
 from aldis.accounts_api.services import Services, assemble, wall_clock
+from aldis.bridge import migrate
 from aldis.bridge.accounts import Accounts, Database, open_engine
 from aldis.bridge.memory import MemoryStore
-from aldis.bridge.schema import metadata
 from aldis.bridge.write_turn import WriteTurn
 from aldis.broker.ports import Announcement, BusHandler, StoreUnavailable
 from aldis.config.settings import Accounts as AccountsSettings
@@ -47,11 +51,21 @@ class RecordingPostbox:
         self.posted += [(user, json.loads(entry)) for entry in content]
 
 
+@functools.cache
+def _migrated() -> Path:
+    """A database as the migrations make it, for every test to copy."""
+    file = Path(tempfile.mkdtemp(prefix="aldis-accounts-")) / "aldis.db"
+    atexit.register(shutil.rmtree, file.parent, ignore_errors=True)
+    migrate.upgrade(f"sqlite+aiosqlite:///{file}")
+    return file
+
+
 class World:
     """One running server and its recorders. `shift` milliseconds are added to the wall clock."""
 
     def __init__(self, folder: Path, settings: AccountsSettings, **replaced: Any) -> None:
         self.settings = settings
+        shutil.copy(_migrated(), folder / "aldis.db")
         self.url = f"sqlite+aiosqlite:///{folder}/aldis.db"
         self.engine = open_engine(self.url, busy_timeout=5.0)
         self.turn = WriteTurn()
@@ -82,8 +96,6 @@ class World:
         return wall_clock() + self.shift
 
     async def start(self) -> None:
-        async with self.engine.begin() as connection:
-            await connection.run_sync(metadata.create_all)
         config = uvicorn.Config(self.app, host="127.0.0.1", port=0, log_config=None, lifespan="on")
         self._server = uvicorn.Server(config)
         self._serving = asyncio.create_task(self._server.serve())
