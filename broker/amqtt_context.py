@@ -30,7 +30,7 @@ class ConnectorContext(BrokerContext):
         """Subscribes the sessions of a client identifier. Unlike amqtt it makes no session for a client that was never
         there: a session belongs to a user, and this call names none. Raises `LookupError`."""
         node = self._connector.node
-        found = [sub for (_, device), sub in node.subscribers.items() if device == client_id]
+        found = [sub for (_, device), sub in node.sessions.subscribers.items() if device == client_id]
         if not found:
             raise LookupError(f"no session of a client {client_id!r}")
         if topic is None or qos is None:

@@ -23,7 +23,6 @@ from aldis.broker.connection import Connection
 from aldis.broker.core.envelope import Reason
 from aldis.broker.core.packets import Connect
 from aldis.broker.core.reasons import ConnectReturn
-from aldis.broker.core.session import Session
 from aldis.broker.node import Node
 from aldis.broker.pipeline import Publication
 from aldis.broker.ports import StoreUnavailable
@@ -139,8 +138,8 @@ class PluginDecisions:
             if self._node.inboxes is not None:
                 self._node.inboxes.forget_user(user)
 
-    def will_allowed(self, session: Session, topic: str) -> bool:
-        return all(hook(session.user, topic) for hook in self._willing)
+    def will_allowed(self, user: str, topic: str) -> bool:
+        return all(hook(user, topic) for hook in self._willing)
 
     # Topics
 

@@ -38,6 +38,7 @@ from aldis.broker.core.packets import (
 from aldis.broker.core.reasons import CloseReason, ProtocolViolation
 from aldis.broker.core.session import Session, encode_pubrec
 from aldis.broker.pipeline import Publication
+from aldis.broker.subscribing import subscribe, unsubscribe
 
 if TYPE_CHECKING:
     from aldis.broker.node import Node
@@ -132,7 +133,6 @@ class Connection(asyncio.Protocol):
         """The transport is open; a CONNECT must come before the time-out [MQTT-3.1.0-1]."""
         self.transport = transport
         self.address = address
-        self.next_check = self.node.now + self.node.timeouts.connect
         if self.listener is not None and not self.listener.acquire():
             self.listener = None
             self.end(CloseReason.TOO_MANY_CONNECTIONS)
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
     def _on_connect(self, packet: Connect) -> _Pending | None:
         if self.session is not None:
             raise ProtocolViolation(CloseReason.OUT_OF_STATE, "a second CONNECT")  # [MQTT-3.1.0-2]
-        return self.node.connect(self, packet)
+        return self.node.sessions.connect(self, packet)
 
     def _on_publish(self, packet: Message) -> _Pending | None:
         session = self.session
@@ -298,12 +298,12 @@ class Connection(asyncio.Protocol):
     def _on_subscribe(self, packet: Subscribe) -> _Pending | None:
         if self.session is None:
             raise _before_connect("SUBSCRIBE")
-        return self.node.subscribe(self, packet)
+        return subscribe(self.node, self, self.session, packet)
 
     def _on_unsubscribe(self, packet: Unsubscribe) -> None:
         if self.session is None:
             raise _before_connect("UNSUBSCRIBE")
-        self.node.unsubscribe(self, packet)
+        unsubscribe(self.node, self, self.session, packet)
         self.out.append(encode_unsuback(packet.packet_id))
 
     def _on_pingreq(self, _: Pingreq) -> None:
@@ -378,8 +378,12 @@ class Connection(asyncio.Protocol):
     # Time and the end
 
     def on_deadline(self, now: float) -> float | None:
-        """CONNECT time-out, keep alive, unacknowledged deliveries: whatever is due. See `DeadlineWheel`."""
-        return self.node.check(self, now)
+        """Keep alive, unacknowledged deliveries: whatever is due. See `DeadlineWheel`."""
+        try:
+            return self.node.check(self, now)
+        except Exception as error:
+            self.node.failed(self, error)
+            return None
 
     def end(self, reason: CloseReason, detail: str = "") -> None:
         """Ends the connection, once; whatever comes later for it is ignored. What is queued is still written, except to
@@ -394,12 +398,14 @@ class Connection(asyncio.Protocol):
         if self._suspended is not None and self._suspended is not asyncio.current_task():
             self._suspended.cancel()
         self._waiting = []
-        self.node.ended(self)
-        if transport is not None:
-            if self.congested or reason is CloseReason.ACKNOWLEDGE_TIMEOUT:
-                transport.abort()
-            else:
-                transport.close()
+        try:
+            self.node.ended(self)
+        finally:
+            if transport is not None:
+                if self.congested or reason is CloseReason.ACKNOWLEDGE_TIMEOUT:
+                    transport.abort()
+                else:
+                    transport.close()
 
 
 def _before_connect(packet: str) -> ProtocolViolation:

@@ -156,13 +156,14 @@ class Connector(Broker):
     def sessions(self) -> dict[str, Any]:  # type: ignore[override]
         """By client identifier, as amqtt has it; of two users with the same one, the last connected is shown."""
         return {
-            device: (self.decisions.plugin_session(sub), None) for (_, device), sub in self.node.subscribers.items()
+            device: (self.decisions.plugin_session(sub), None)
+            for (_, device), sub in self.node.sessions.subscribers.items()
         }
 
     @property
     def subscriptions(self) -> dict[str, list[tuple[Any, int]]]:  # type: ignore[override]
         found: dict[str, list[tuple[Any, int]]] = {}
-        for subscriber in self.node.subscribers.values():
+        for subscriber in self.node.sessions.subscribers.values():
             for filter, qos in subscriber.session.subscriptions.items():
                 found.setdefault(filter, []).append((self.decisions.plugin_session(subscriber), qos))
         return found

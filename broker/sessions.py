@@ -1,0 +1,159 @@
+"""CONNECT and what it opens: who is admitted, which session it gets, and what remains of it afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from aldis.broker.core.codec import encode_connack
+from aldis.broker.core.packets import Connect, Message, Will
+from aldis.broker.core.reasons import CloseReason, ConnectReturn
+from aldis.broker.core.session import EPHEMERAL, Session
+from aldis.broker.pipeline import Publication
+from aldis.broker.ports import StoreUnavailable, TooManyDevices
+from aldis.broker.router import Subscriber
+
+if TYPE_CHECKING:
+    from aldis.broker.connection import Connection
+    from aldis.broker.node import Node
+
+logger = logging.getLogger(__name__)
+
+SessionKey = tuple[str, str]
+"""(user, device): two users with the same client identifier never meet."""
+
+
+class Sessions:
+    """The sessions of one node, by key: connected ones, and persistent ones whose device is away."""
+
+    def __init__(self, node: Node) -> None:
+        self.subscribers: dict[SessionKey, Subscriber] = {}
+        self._node = node
+        self._absent: OrderedDict[SessionKey, float] = OrderedDict()
+        self._ephemeral = 0
+
+    def of(self, session: Session) -> Subscriber:
+        return self.subscribers[session.user, session.device]
+
+    # CONNECT
+
+    async def connect(self, connection: Connection, packet: Connect) -> None:
+        """First who it is, then, and only then, anything of the session that it names."""
+        client_id = packet.client_id or self._ephemeral_id()
+        try:
+            code = await self._judge(connection, packet, client_id)
+        except StoreUnavailable:
+            code = ConnectReturn.SERVER_UNAVAILABLE
+        if connection.closed is not None:
+            return
+        if code is ConnectReturn.ACCEPTED:
+            self._open(connection, packet, (self._node.decisions.user_of(connection), client_id))
+        else:
+            connection.send(encode_connack(code, session_present=False))
+            connection.end(CloseReason.REFUSED, code.name.lower())
+
+    async def _judge(self, connection: Connection, packet: Connect, client_id: str) -> ConnectReturn:
+        node = self._node
+        if not packet.supported:
+            return ConnectReturn.UNACCEPTABLE_PROTOCOL
+        if not packet.client_id and not packet.clean:
+            return ConnectReturn.IDENTIFIER_REJECTED  # [MQTT-3.1.3-8]
+        code = await node.decisions.admit(connection, packet, client_id)
+        if code is not ConnectReturn.ACCEPTED:
+            return code
+        user = node.decisions.user_of(connection)
+        if packet.will is not None and not node.decisions.will_allowed(user, packet.will.topic):
+            return ConnectReturn.NOT_AUTHORISED
+        if node.inboxes is not None:
+            await node.inboxes.prepare(user)
+        if (user, client_id) not in self.subscribers and len(self.subscribers) >= node.limits.max_sessions:
+            return ConnectReturn.SERVER_UNAVAILABLE
+        return ConnectReturn.ACCEPTED
+
+    def _ephemeral_id(self) -> str:
+        self._ephemeral += 1
+        return f"{EPHEMERAL}{self._ephemeral}"
+
+    def _open(self, connection: Connection, packet: Connect, key: SessionKey) -> None:
+        node = self._node
+        self._take_over(key)
+        subscriber = self.subscribers.get(key)
+        if subscriber is not None and (packet.clean or subscriber.session.clean):
+            self._discard(key)  # [MQTT-3.1.2-6]
+            subscriber = None
+        present = subscriber is not None
+        if subscriber is None:
+            limits = node.limits
+            session = Session(*key, clean=packet.clean, max_inflight=limits.max_inflight, max_queued=limits.max_queued)
+            subscriber = self.subscribers[key] = Subscriber(session)
+        self._absent.pop(key, None)
+        session = subscriber.session
+        session.will = packet.will
+        subscriber.connection = connection
+        connection.session = session
+        connection.keep_alive = packet.keep_alive * 1.5  # [MQTT-3.1.2-24]
+        connection.send(encode_connack(ConnectReturn.ACCEPTED, session_present=present))
+        session.resume(connection.out)
+        node.opened_session(connection)
+        node.decisions.connected(connection)
+        if present and node.inboxes is not None and node.inboxes.concerns(session):
+            node.spawn(self._attach(connection, session), "attach")
+
+    async def _attach(self, connection: Connection, session: Session) -> None:
+        """A resumed session has its inbox subscription already."""
+        inboxes = self._node.inboxes
+        assert inboxes is not None
+        try:
+            await inboxes.attach(connection)
+        except TooManyDevices as error:
+            connection.end(CloseReason.REFUSED, str(error))
+        await inboxes.start(connection, list(session.subscriptions))
+
+    def _take_over(self, key: SessionKey) -> None:
+        """The same user's same device on a new connection: the old one goes [MQTT-3.1.4-2]."""
+        subscriber = self.subscribers.get(key)
+        if subscriber is not None and subscriber.connection is not None:
+            subscriber.connection.end(CloseReason.TAKEN_OVER)
+
+    # The end of a connection, and of a session
+
+    def leave(self, connection: Connection, session: Session) -> None:
+        """The session loses its connection: kept if it is persistent, gone if it is clean; its will is published."""
+        inboxes = self._node.inboxes
+        if inboxes is not None:
+            inboxes.detach(connection)
+        session.suspend()
+        key = (session.user, session.device)
+        self.subscribers[key].connection = None
+        will, session.will = session.will, None
+        if session.clean:
+            self._discard(key)
+        else:
+            self._absent[key] = self._node.now
+        if will is not None:
+            self._publish_will(connection, session, will)
+
+    def _publish_will(self, connection: Connection, session: Session, will: Will) -> None:
+        """The same way as any publish of this user, with nobody left to be answered [MQTT-3.1.2-8]."""
+        node = self._node
+        publication = Publication(connection, session, Message(will.topic, will.payload, will.qos, will.retain), b"")
+        if node.publish_gate is not None:
+            node.spawn(node.publish_gate(publication), "will")
+        else:
+            publication.proceed()
+
+    def expire(self, now: float) -> None:
+        """Ends persistent sessions whose device has been away for too long."""
+        while self._absent:
+            key, since = next(iter(self._absent.items()))
+            if since + self._node.timeouts.session_expiry > now:
+                return
+            logger.info("session expired", extra={"user": key[0], "device": key[1]})
+            self._discard(key)
+
+    def _discard(self, key: SessionKey) -> None:
+        subscriber = self.subscribers.pop(key, None)
+        self._absent.pop(key, None)
+        if subscriber is not None:
+            self._node.router.forget(subscriber)

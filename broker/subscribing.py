@@ -1,0 +1,95 @@
+"""SUBSCRIBE and UNSUBSCRIBE: which filters are granted, and what a new subscription begins with."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from aldis.broker.core.codec import SUBSCRIPTION_REFUSED
+from aldis.broker.core.packets import Subscribe, Unsubscribe
+from aldis.broker.core.reasons import CloseReason, ProtocolViolation
+from aldis.broker.core.session import Session
+from aldis.broker.core.topics import TopicError, check_filter
+from aldis.broker.ports import TooManyDevices
+from aldis.broker.router import Subscriber
+
+if TYPE_CHECKING:
+    from aldis.broker.connection import Connection
+    from aldis.broker.node import Node
+
+logger = logging.getLogger(__name__)
+
+Granted = list[tuple[str, int]]
+
+
+async def subscribe(node: Node, connection: Connection, session: Session, packet: Subscribe) -> None:
+    """Judges filter by filter. The SUBACK leaves when every granted one is in force and an inbox is attached; what is
+    retained, receipts and backlog follow it."""
+    granted: Granted = []
+    codes: list[int] = []
+    for filter, qos in packet.filters:
+        if await _permitted(node, connection, session, filter, len(granted)):
+            granted.append((filter, qos))
+            codes.append(qos)
+        else:
+            codes.append(SUBSCRIPTION_REFUSED)
+    if connection.closed is not None:
+        return
+    subscriber = node.sessions.of(session)
+    for filter, qos in granted:
+        node.router.subscribe(subscriber, filter, qos)
+    if granted and not await _attach(node, connection, session, subscriber, granted):
+        codes, granted = [SUBSCRIPTION_REFUSED] * len(codes), []
+    connection.receipt_topics.clear()
+    connection.suback(packet.packet_id, codes)
+    for filter, qos in granted:
+        await _send_retained(node, subscriber, filter, qos)
+        node.decisions.subscribed(connection, filter, qos)
+    if granted and node.inboxes is not None:
+        await node.inboxes.start(connection, [filter for filter, _ in granted])
+
+
+async def _permitted(node: Node, connection: Connection, session: Session, filter: str, granted: int) -> bool:
+    limits = node.limits
+    try:
+        check_filter(filter, limits.max_topic_levels)
+    except TopicError as error:
+        if filter.count("/") >= limits.max_topic_levels:
+            return False
+        raise ProtocolViolation(CloseReason.MALFORMED, str(error)) from None  # [MQTT-4.7.1-2], [MQTT-4.7.3-1]
+    if filter not in session.subscriptions and len(session.subscriptions) + granted >= limits.max_subscriptions:
+        return False
+    return await node.decisions.subscription(connection, filter)
+
+
+async def _attach(
+    node: Node, connection: Connection, session: Session, subscriber: Subscriber, granted: Granted
+) -> bool:
+    """Attaches the inbox if a filter takes from it. False: the user has too many devices, the subscriptions are undone."""
+    if node.inboxes is None or not node.inboxes.concerns(session):
+        return True
+    try:
+        await node.inboxes.attach(connection)
+    except TooManyDevices as error:
+        logger.warning("subscription refused: %s", error, extra={"user": session.user, "device": session.device})
+        for filter, _ in granted:
+            node.router.unsubscribe(subscriber, filter)
+        return False
+    return True
+
+
+async def _send_retained(node: Node, subscriber: Subscriber, filter: str, qos: int) -> None:
+    for topic, message in list(node.router.retained.match(filter)):
+        if await node.decisions.may_receive(subscriber, topic):
+            node.router.send_retained(subscriber, message, qos)
+
+
+def unsubscribe(node: Node, connection: Connection, session: Session, packet: Unsubscribe) -> None:
+    """Ends the subscriptions named; a filter that was not subscribed is no error [MQTT-3.10.4-5]."""
+    subscriber = node.sessions.of(session)
+    for filter in packet.filters:
+        if node.router.unsubscribe(subscriber, filter):
+            node.decisions.unsubscribed(connection, filter)
+    connection.receipt_topics.clear()
+    if node.inboxes is not None:
+        node.inboxes.unsubscribed(connection)
