@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         play(stage)
     except KeyboardInterrupt:
         transcript.broken("interrupted")
+        checks.stopped("interrupted")
     promises = checks.finish()
     transcript.promises(promises)
     return KEPT if all(promise.kept for promise in promises) else BROKEN

@@ -51,6 +51,7 @@ class Checklist:
 
     def __init__(self, promises: dict[str, str]) -> None:
         self._promises = {key: Promise(words) for key, words in promises.items()}
+        self._obstacle = "the run ended early"
 
     @contextmanager
     def judging(self, key: str) -> Iterator[None]:
@@ -73,11 +74,15 @@ class Checklist:
         else:
             promise.problem = promise.problem or ""
 
+    def stopped(self, problem: str) -> None:
+        """A scene could not go on; the newest such problem is why later promises were not reached."""
+        self._obstacle = problem
+
     def finish(self) -> list[Promise]:
         """All promises, the unjudged ones broken."""
         for promise in self._promises.values():
             if promise.problem is None:
-                promise.problem = "the demo did not get that far"
+                promise.problem = f"not reached: {self._obstacle}"
         return list(self._promises.values())
 
 

@@ -295,6 +295,7 @@ def play(stage: Stage) -> None:
                 scene(stage)
             except (Broken, Missing, RestError) as problem:
                 stage.transcript.broken(str(problem))
+                stage.checks.stopped(str(problem))
                 if "laptop" not in stage.clients:
                     return
         time.sleep(QUIET)

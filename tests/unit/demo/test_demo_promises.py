@@ -227,14 +227,14 @@ def test_a_block_that_fails_breaks_its_promise_and_ends_the_scene(failure):
     checks = checklist()
     with pytest.raises(Broken, match="it is red"), checks.judging("a"):
         raise failure
-    assert problems(checks) == ["it is red", "the demo did not get that far"]
+    assert problems(checks) == ["it is red", "not reached: the run ended early"]
 
 
 def test_a_mistake_of_the_demo_itself_is_no_verdict_on_the_server():
     checks = checklist()
     with pytest.raises(ZeroDivisionError), checks.judging("a"):
         raise ZeroDivisionError
-    assert problems(checks) == ["the demo did not get that far"] * 2
+    assert problems(checks) == ["not reached: the run ended early"] * 2
 
 
 def test_a_broken_promise_is_not_mended_by_a_later_good_block():
@@ -252,3 +252,10 @@ def test_judging_by_rules_names_the_first_problem_and_counts_the_rest():
     checks.judge("a", [])
     checks.judge("b", ["one", "two", "three"])
     assert problems(checks) == ["", "one (and 2 more)"]
+
+
+def test_a_promise_that_was_not_reached_names_the_newest_obstacle():
+    checks = checklist()
+    checks.stopped("no connection")
+    checks.stopped("interrupted")
+    assert problems(checks) == ["not reached: interrupted"] * 2
