@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import warnings
 from typing import Any
 
 import jwt
@@ -44,7 +45,10 @@ def good(**changes: Any) -> dict[str, Any]:
 
 
 def signed(claims: dict[str, Any], key: Any = SIGNING_KEY, algorithm: str = "HS256", typ: str | None = "at+jwt") -> str:
-    return jwt.encode(claims, key, algorithm=algorithm, headers={"typ": typ})
+    with warnings.catch_warnings():
+        # PyJWT finds our key short for HS384 and HS512; the forger does not mind.
+        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
+        return jwt.encode(claims, key, algorithm=algorithm, headers={"typ": typ})
 
 
 def signed_raw(claims: dict[str, Any]) -> str:
@@ -83,8 +87,8 @@ FORGED = {
     "none": unsigned({"alg": "none", "typ": "at+jwt"}, good()),
     "None": unsigned({"alg": "None", "typ": "at+jwt"}, good()),
     "no algorithm": unsigned({"typ": "at+jwt"}, good()),
-    "HS512 with our key": signed(good(), SIGNING_KEY * 2, "HS512"),
-    "HS384 with our key": signed(good(), SIGNING_KEY * 2, "HS384"),
+    "HS512 with our key": signed(good(), SIGNING_KEY, "HS512"),
+    "HS384 with our key": signed(good(), SIGNING_KEY, "HS384"),
     "RS256": signed(good(), RSA, "RS256"),
     "another key": signed(good(), b"x" * 32),
     "empty": "",
