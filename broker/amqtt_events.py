@@ -23,8 +23,8 @@ def application_message(message: Message) -> IncomingApplicationMessage:
 
 
 class Reframer:
-    """Cuts a stream of bytes into whole packets; `feed` gives those that are complete, joined. The stream must be one that
-    our decoder accepts, which bounds what is kept."""
+    """Cuts a stream of bytes into whole packets; `feed` gives those that are complete, joined. The stream must be one
+    that our decoder accepts, which bounds what is kept."""
 
     def __init__(self) -> None:
         self._rest = b""

@@ -33,6 +33,10 @@ logger = logging.getLogger(__name__)
 GRANT = "aldis.grant"
 
 
+class HookError(Exception):
+    """A plugin has a method that looks like an event handler, but there is no such event."""
+
+
 class PluginDecisions:
     """The `Decisions` of a node, made by its plugins."""
 
@@ -66,7 +70,7 @@ class PluginDecisions:
         for plugin in plugins:
             for name in dir(plugin):
                 if name.startswith(("on_broker_", "on_mqtt_")) and name not in known:
-                    raise ValueError(f"{type(plugin).__module__}.{type(plugin).__qualname__}: no such event: {name}")
+                    raise HookError(f"{type(plugin).__module__}.{type(plugin).__qualname__}: no such event: {name}")
 
     def _listened(self, event: str) -> bool:
         return bool(self._events.get(event))

@@ -7,7 +7,7 @@ attributes; it gets those, and what is rarely asked for is worked out when it is
 from __future__ import annotations
 
 from asyncio import Queue
-from typing import Any, ClassVar
+from typing import Any
 
 from amqtt.session import ApplicationMessage, Session
 
@@ -57,22 +57,21 @@ class ConnectorSession(Session):
     ssl_object: Any = None
     is_anonymous: bool = False
     core: CoreSession | None = None
-    _queues: ClassVar[dict[str, Any]] = {}
 
     def __init__(self) -> None:
         # amqtt's constructor is left out on purpose: see the module
         self.attributes: dict[str, Any] = {}
 
-    @property  # type: ignore[override]
-    def transitions(self) -> _Transitions:
+    @property
+    def transitions(self) -> _Transitions:  # type: ignore[override]
         return _Transitions(self.core is not None and self.core.out is not None)
 
-    @property  # type: ignore[override]
-    def inflight_out(self) -> dict[int, Any]:
+    @property
+    def inflight_out(self) -> dict[int, Any]:  # type: ignore[override]
         return dict(self.core.inflight) if self.core is not None else {}
 
-    @property  # type: ignore[override]
-    def inflight_in(self) -> dict[int, Any]:
+    @property
+    def inflight_in(self) -> dict[int, Any]:  # type: ignore[override]
         return dict(self.core.incoming or {}) if self.core is not None else {}
 
     @property
@@ -88,12 +87,12 @@ class ConnectorSession(Session):
         """Messages waiting for this session, in amqtt's words."""
         return len(self.core.queue or ()) if self.core is not None else 0
 
-    @property  # type: ignore[override]
-    def retained_messages(self) -> Queue[ApplicationMessage]:
+    @property
+    def retained_messages(self) -> Queue[ApplicationMessage]:  # type: ignore[override]
         return Queue()
 
-    @property  # type: ignore[override]
-    def delivered_message_queue(self) -> Queue[ApplicationMessage]:
+    @property
+    def delivered_message_queue(self) -> Queue[ApplicationMessage]:  # type: ignore[override]
         return Queue()
 
     def __repr__(self) -> str:

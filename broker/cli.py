@@ -74,15 +74,14 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _migrate(settings: Settings) -> int:
-    from aldis.bridge import migrate
-    from aldis.broker.compose import database_url
+    from aldis.broker.compose import StartFailed, database_url, migrate_database
 
     try:
-        migrate.upgrade(database_url(settings))
-    except migrate.MigrationRefused as error:
+        revision = migrate_database(database_url(settings))
+    except StartFailed as error:
         print(f"aldis: {error}", file=sys.stderr)
         return 1
-    print(f"the database is at revision {migrate.expected_revision()}")
+    print(f"the database is at revision {revision}")
     return 0
 
 
@@ -106,13 +105,7 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
 
 
 async def _serve(settings: Settings) -> int:
-    from amqtt.errors import BrokerError, PluginError, PluginLoadError
-
-    from aldis.accounts_api.secrets_file import SecretsError
-    from aldis.bridge.migrate import MigrationRefused
-    from aldis.broker.compose import Server
-    from aldis.broker.ports import StoreUnavailable
-    from aldis.plugins.services import MissingServices
+    from aldis.broker.compose import Server, StartFailed
 
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -120,25 +113,13 @@ async def _serve(settings: Settings) -> int:
     server = Server(settings)
     try:
         await server.start()
-    except (
-        BrokerError, PluginError, PluginLoadError, MissingServices, SecretsError, MigrationRefused, StoreUnavailable,
-        OSError, ValueError,
-    ) as error:  # fmt: skip
-        print(f"aldis: {_reason(error)}", file=sys.stderr)
+    except StartFailed as error:
+        print(f"aldis: {error}", file=sys.stderr)
         return 1
     _announce(server)
     await stopping.wait()
     await server.stop()
     return 0
-
-
-def _reason(error: BaseException) -> str:
-    """The last cause that says something: amqtt wraps what went wrong in words of its own."""
-    text = str(error) or type(error).__name__
-    while error.__cause__ is not None:
-        error = error.__cause__
-        text = str(error) or text
-    return text
 
 
 def _announce(server: Any) -> None:

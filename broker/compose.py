@@ -1,8 +1,7 @@
 """The composition root: the one place that knows every room and puts a server together from its settings.
 
-Heavy rooms (SQLAlchemy, Litestar, Alembic) are imported where they are needed, so that `aldis --help` and the lab profile
-start at once.
-"""
+Heavy rooms (SQLAlchemy, Litestar, Alembic) are imported where they are needed, so that `aldis --help` and the lab
+profile start at once."""
 
 from __future__ import annotations
 
@@ -17,11 +16,11 @@ from aldis.bridge.bus import LocalBus
 from aldis.bridge.credentials import AccessTokens
 from aldis.bridge.group_commit import GroupCommit
 from aldis.bridge.write_turn import WriteTurn
-from aldis.broker.connector import Connector
+from aldis.broker.connector import Connector, ConnectorError
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.node import Node
 from aldis.broker.pipeline import SERVER
-from aldis.broker.ports import Kind, NewMessage, Store, Writer
+from aldis.broker.ports import Kind, NewMessage, Store, StoreUnavailable, Writer
 from aldis.config.settings import Settings
 from aldis.plugins.services import Services
 
@@ -38,8 +37,13 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+class StartFailed(Exception):
+    """The server cannot start with these settings on this machine; the text is for whoever tries."""
+
+
 class LocalPostbox:
-    """Puts the server's own messages into inboxes through the group commit, which wakes the devices as for any message."""
+    """Puts the server's own messages into inboxes through the group commit, which wakes the devices as for any
+    message."""
 
     def __init__(self, writer: Writer, now_ms: Callable[[], int]) -> None:
         self._writer = writer
@@ -75,7 +79,8 @@ class Server:
         return self.connector.addresses()
 
     async def start(self) -> None:
-        """Opens everything, listeners last: whoever can connect is served. What was opened is closed again if it fails."""
+        """Opens everything, listeners last: whoever can connect is served. What was opened is closed again if it
+        fails."""
         try:
             if self.settings.store.backend != "none":
                 await self._start_inboxes()
@@ -83,6 +88,9 @@ class Server:
             if self._http is not None:
                 await self._http.start()
             await self.connector.start()
+        except (ConnectorError, StoreUnavailable, OSError) as error:
+            await self._close()
+            raise StartFailed(str(error)) from error
         except BaseException:
             await self._close()
             raise
@@ -93,11 +101,14 @@ class Server:
         gc.set_threshold(50_000, 20, 50)
 
     async def _start_inboxes(self) -> None:
-        from aldis.accounts_api.secrets_file import load_or_make
+        from aldis.accounts_api.secrets_file import SecretsError, load_or_make
 
         settings = self.settings
         settings.data.mkdir(parents=True, exist_ok=True)
-        secrets = await asyncio.to_thread(load_or_make, settings.data / settings.accounts.secret_file)
+        try:
+            secrets = await asyncio.to_thread(load_or_make, settings.data / settings.accounts.secret_file)
+        except SecretsError as error:
+            raise StartFailed(str(error)) from error
         self._store = await self._open_store()
         inboxes = Inboxes(self.node, self._store, wall_clock)
         writer = GroupCommit(
@@ -125,7 +136,7 @@ class Server:
 
     async def _open_store(self) -> Store:
         settings = self.settings
-        await asyncio.to_thread(_migrate, database_url(settings))
+        await asyncio.to_thread(migrate_database, database_url(settings))
         store: Store
         if settings.store.backend == "memory":
             from aldis.bridge.memory import MemoryStore
@@ -197,10 +208,15 @@ def database_url(settings: Settings) -> str:
     return f"sqlite+aiosqlite:///{(settings.data / settings.store.file).absolute()}"
 
 
-def _migrate(url: str) -> None:
+def migrate_database(url: str) -> str:
+    """Brings the database to the tables of this program and returns their revision. Raises `StartFailed`."""
     from aldis.bridge import migrate
 
-    migrate.upgrade(url)
+    try:
+        migrate.upgrade(url)
+    except migrate.MigrationRefused as error:
+        raise StartFailed(str(error)) from error
+    return migrate.expected_revision()
 
 
 def _amqtt_config(settings: Settings) -> dict[str, Any]:

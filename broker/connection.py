@@ -1,50 +1,24 @@
 """One connection: bytes from the network to the session machine, and what it says back to the network.
 
 An asyncio Protocol without a task. Packets are handled where they arrive, in one loop over what was read; what goes out
-is collected and written once per tick of the event loop (`Node.touch`). Only what has to wait for someone else (a plugin
-that looks a password up, a store that claims a device) suspends the connection: then its later packets wait, in order,
-and nothing more is read from it.
-"""
+is collected and written once per tick of the event loop (`Node.touch`). Only what has to wait for someone else (a
+plugin that looks a password up, a store that claims a device) suspends the connection: then its later packets wait, in
+order, and nothing more is read from it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aldis.broker.core.acks import AckQueue, AckSlot
-from aldis.broker.core.codec import (
-    PINGRESP,
-    PUBACK,
-    Decoder,
-    encode_suback,
-    encode_topic,
-    encode_unsuback,
-    encode_whole,
-)
-from aldis.broker.core.packets import (
-    Connect,
-    Disconnect,
-    Message,
-    Packet,
-    Pingreq,
-    Puback,
-    Pubcomp,
-    Pubrec,
-    Pubrel,
-    Subscribe,
-    Unsubscribe,
-)
+from aldis.broker.core.codec import PINGRESP, Decoder, encode_suback, encode_topic, encode_whole
+from aldis.broker.core.packets import Connect, Packet, Pingreq
 from aldis.broker.core.reasons import CloseReason, ProtocolViolation
-from aldis.broker.core.session import Session, encode_pubrec
-from aldis.broker.pipeline import Publication
-from aldis.broker.subscribing import subscribe, unsubscribe
+from aldis.broker.core.session import Session
+from aldis.broker.packet_handlers import HANDLERS, Pending
 
 if TYPE_CHECKING:
     from aldis.broker.node import Node
-
-_Pending = Coroutine[Any, Any, None]
-
 
 _MAX_RECEIPT_TOPICS = 100
 
@@ -160,8 +134,8 @@ class Connection(asyncio.Protocol):
         self.end(CloseReason.CLIENT_VANISHED, str(exc) if exc else "")
 
     def pause_writing(self) -> None:
-        """The client reads slower than we write: produce nothing more for it, and take nothing from it either, since each
-        answer would add to the pile."""
+        """The client reads slower than we write: produce nothing more for it, and take nothing from it either, since
+        each answer would add to the pile."""
         self.congested = True
         self._set_reading()
 
@@ -175,11 +149,12 @@ class Connection(asyncio.Protocol):
     def _handle(self, packets: list[Packet]) -> None:
         for index, packet in enumerate(packets):
             try:
-                pending = _HANDLERS[type(packet)](self, packet)
+                session = self.session
+                pending = HANDLERS[type(packet)](self, session, packet) if session is not None else self._first(packet)
             except ProtocolViolation as violation:
                 self.end(violation.reason, violation.detail)
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - one client's trouble must stay its own
                 self.node.failed(self, error)
                 return
             if self.closed is not None:
@@ -190,25 +165,31 @@ class Connection(asyncio.Protocol):
         if self._decoder.failure is not None:
             self.end(self._decoder.failure.reason, self._decoder.failure.detail)
 
-    def _suspend(self, pending: _Pending, rest: list[Packet]) -> None:
+    def _first(self, packet: Packet) -> Pending:
+        """Whatever comes before a session is there must be CONNECT [MQTT-3.1.0-1]."""
+        if not isinstance(packet, Connect):
+            raise ProtocolViolation(CloseReason.OUT_OF_STATE, f"{type(packet).__name__} before CONNECT")
+        return self.node.sessions.connect(self, packet)
+
+    def _suspend(self, pending: Pending, rest: list[Packet]) -> None:
         self._waiting = rest
         self._suspended = asyncio.get_running_loop().create_task(self._finish(pending))
         self._set_reading()
 
     def _wait(self, packets: list[Packet]) -> None:
-        """More packets while suspended. A ping is answered all the same: the client asks whether we live, not whether we
-        have finished."""
+        """More packets while suspended. A ping is answered all the same: the client asks whether we live, not whether
+        we have finished."""
         if self.session is not None and packets and not self._waiting and all(type(p) is Pingreq for p in packets):
             self.send(PINGRESP)
         else:
             self._waiting += packets
 
-    async def _finish(self, pending: _Pending) -> None:
+    async def _finish(self, pending: Pending) -> None:
         try:
             await pending
         except ProtocolViolation as violation:
             self.end(violation.reason, violation.detail)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self.node.failed(self, error)
         self._suspended = None
         if self.closed is not None:
@@ -218,104 +199,6 @@ class Connection(asyncio.Protocol):
         self._set_reading()
         if self.out:
             self.node.touch(self)
-
-    def _on_connect(self, packet: Connect) -> _Pending | None:
-        if self.session is not None:
-            raise ProtocolViolation(CloseReason.OUT_OF_STATE, "a second CONNECT")  # [MQTT-3.1.0-2]
-        return self.node.sessions.connect(self, packet)
-
-    def _on_publish(self, packet: Message) -> _Pending | None:
-        session = self.session
-        if session is None:
-            raise _before_connect("PUBLISH")
-        node = self.node
-        if packet.qos == 2:
-            return self._on_publish_exactly(session, packet)
-        if node.publish_gate is not None:
-            return node.publish_gate(self._publication(session, packet))
-        if node.stages:
-            self._publication(session, packet).proceed()
-            if len(self.acks) >= node.limits.max_unacknowledged:
-                self._set_reading()
-        else:
-            node.router.publish(packet)
-            if packet.qos:
-                self.acks.at_once(PUBACK + packet.packet_id.to_bytes(2, "big"), self.out)
-        return None
-
-    def _on_publish_exactly(self, session: Session, packet: Message) -> _Pending | None:
-        publication = self._publication(session, packet)
-        if session.begin_incoming(packet.packet_id, publication):
-            if self.node.publish_gate is not None:
-                return self.node.publish_gate(publication)
-            publication.proceed()
-            return None
-        earlier = session.pending_incoming(packet.packet_id)
-        if isinstance(earlier, Publication):
-            earlier.share(publication)  # its first PUBLISH came on a connection that is gone
-        else:
-            self.acks.settle(publication, self.out)
-        return None
-
-    def _publication(self, session: Session, packet: Message) -> Publication:
-        if packet.qos == 1:
-            wire = PUBACK + packet.packet_id.to_bytes(2, "big")
-        else:
-            wire = encode_pubrec(packet.packet_id) if packet.qos else b""
-        publication = Publication(self, session, packet, wire)
-        self.acks.join(publication)
-        return publication
-
-    def _on_puback(self, packet: Puback) -> None:
-        if self.session is None:
-            raise _before_connect("PUBACK")
-        message = self.session.acknowledged(packet.packet_id)
-        if self.device is not None and message is not None:
-            if message.n:
-                self.node.item_acknowledged(self, message)
-            else:
-                self.node.drained(self)
-
-    def _on_pubrec(self, packet: Pubrec) -> None:
-        if self.session is None:
-            raise _before_connect("PUBREC")
-        message = self.session.received(packet.packet_id)
-        if self.device is not None and message is not None and message.n:
-            self.node.item_acknowledged(self, message)
-
-    def _on_pubrel(self, packet: Pubrel) -> None:
-        if self.session is None:
-            raise _before_connect("PUBREL")
-        self.session.release_incoming(packet.packet_id)
-
-    def _on_pubcomp(self, packet: Pubcomp) -> None:
-        if self.session is None:
-            raise _before_connect("PUBCOMP")
-        self.session.completed(packet.packet_id)
-        if self.device is not None:
-            self.node.drained(self)
-
-    def _on_subscribe(self, packet: Subscribe) -> _Pending | None:
-        if self.session is None:
-            raise _before_connect("SUBSCRIBE")
-        return subscribe(self.node, self, self.session, packet)
-
-    def _on_unsubscribe(self, packet: Unsubscribe) -> None:
-        if self.session is None:
-            raise _before_connect("UNSUBSCRIBE")
-        unsubscribe(self.node, self, self.session, packet)
-        self.out.append(encode_unsuback(packet.packet_id))
-
-    def _on_pingreq(self, _: Pingreq) -> None:
-        if self.session is None:
-            raise _before_connect("PINGREQ")
-        self.out.append(PINGRESP)
-
-    def _on_disconnect(self, _: Disconnect) -> None:
-        if self.session is None:
-            raise _before_connect("DISCONNECT")
-        self.session.will = None  # [MQTT-3.1.2-10]
-        self.end(CloseReason.CLIENT_DISCONNECTED)
 
     # To the network
 
@@ -363,6 +246,11 @@ class Connection(asyncio.Protocol):
             if self.node.packets_sent is not None:
                 self.node.packets_sent(self, data)
 
+    def limit_unacknowledged(self) -> None:
+        """Too many PUBLISHes wait for their acknowledgement: nothing more is read until some have it."""
+        if len(self.acks) >= self.node.limits.max_unacknowledged:
+            self._set_reading()
+
     def _set_reading(self) -> None:
         """Reads only while we can do something with it: this is how every bound reaches the client, through TCP."""
         reading = (
@@ -381,7 +269,7 @@ class Connection(asyncio.Protocol):
         """Keep alive, unacknowledged deliveries: whatever is due. See `DeadlineWheel`."""
         try:
             return self.node.check(self, now)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self.node.failed(self, error)
             return None
 
@@ -406,21 +294,3 @@ class Connection(asyncio.Protocol):
                     transport.abort()
                 else:
                     transport.close()
-
-
-def _before_connect(packet: str) -> ProtocolViolation:
-    return ProtocolViolation(CloseReason.OUT_OF_STATE, f"{packet} before CONNECT")
-
-
-_HANDLERS: dict[type, Any] = {
-    Message: Connection._on_publish,
-    Puback: Connection._on_puback,
-    Pubrec: Connection._on_pubrec,
-    Pubrel: Connection._on_pubrel,
-    Pubcomp: Connection._on_pubcomp,
-    Subscribe: Connection._on_subscribe,
-    Unsubscribe: Connection._on_unsubscribe,
-    Pingreq: Connection._on_pingreq,
-    Disconnect: Connection._on_disconnect,
-    Connect: Connection._on_connect,
-}

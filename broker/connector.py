@@ -3,8 +3,8 @@
 What of amqtt 0.12.1 is replaced, each by name and each held by a test in `tests/unit/broker/test_amqtt_seams.py`:
 `_create_server_instance` and `_client_connected` (connections run on `Connection`), `_broadcast_message` and
 `retain_message` (messages run through `Router`), `_session_monitor` and `_broadcast_loop` (nothing to do), `start`'s
-and `shutdown`'s order of events kept. What stays: `BrokerConfig`, `_start_listeners`, `PluginManager`, the base classes.
-"""
+and `shutdown`'s order of events kept. What stays: `BrokerConfig`, `_start_listeners`, `PluginManager`, the base
+classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker, RetainedApplicationMessage
 from amqtt.contexts import BrokerConfig, ListenerType
-from amqtt.errors import BrokerError, PluginError
+from amqtt.errors import BrokerError
 from amqtt.events import BrokerEvents
 from amqtt.plugins.manager import PluginManager
 from amqtt.session import Session as AmqttSession
@@ -34,6 +34,10 @@ from aldis.broker.websocket import WebSocketServerProtocol
 _NAMESPACE = "aldis.broker"
 
 
+class ConnectorError(Exception):
+    """The connector cannot start; the text names the plugin or the listener and what is wrong with it."""
+
+
 class Connector(Broker):
     """An amqtt broker whose connections, sessions and messages are ours.
 
@@ -49,8 +53,8 @@ class Connector(Broker):
         self.decisions: PluginDecisions
 
     def load_plugins(self) -> None:
-        """Imports and makes the plugins of the configuration, in its order. Raises amqtt's `PluginError`s, which name the
-        plugin, and `ValueError` for one that hooks onto an event that does not exist."""
+        """Imports and makes the plugins of the configuration, in its order. Raises amqtt's `PluginError`s, which name
+        the plugin, and `ValueError` for one that hooks onto an event that does not exist."""
         context = ConnectorContext(self)
         context.config = self.config
         self.plugins_manager = PluginManager(_NAMESPACE, context, self._loop)
@@ -63,7 +67,8 @@ class Connector(Broker):
         await super().start()
 
     async def shutdown(self) -> None:
-        """Stops accepting, ends every connection, tells the plugins. Commits are the composition root's to finish before."""
+        """Stops accepting, ends every connection, tells the plugins. Commits are the composition root's to finish
+        before."""
         await self.plugins_manager.fire_event(BrokerEvents.PRE_SHUTDOWN, wait=True)
         self.transitions.shutdown()
         for server in self._servers.values():
@@ -90,14 +95,14 @@ class Connector(Broker):
     def addresses(self) -> dict[str, tuple[str, int]]:
         """The addresses really bound, by listener name: what port 0 became."""
         return {
-            name: server.instance.sockets[0].getsockname()[:2]
+            name: next(iter(server.instance.sockets)).getsockname()[:2]
             for name, server in self._servers.items()
             if server.instance is not None
         }
 
     # amqtt's private seams
 
-    async def _create_server_instance(  # type: ignore[override]
+    async def _create_server_instance(
         self,
         listener_name: str,
         listener_type: ListenerType,
@@ -153,7 +158,7 @@ class Connector(Broker):
         """Sessions expire by the node's clock."""
 
     @property
-    def sessions(self) -> dict[str, Any]:  # type: ignore[override]
+    def sessions(self) -> dict[str, Any]:
         """By client identifier, as amqtt has it; of two users with the same one, the last connected is shown."""
         return {
             device: (self.decisions.plugin_session(sub), None)
@@ -161,7 +166,7 @@ class Connector(Broker):
         }
 
     @property
-    def subscriptions(self) -> dict[str, list[tuple[Any, int]]]:  # type: ignore[override]
+    def subscriptions(self) -> dict[str, list[tuple[Any, int]]]:
         found: dict[str, list[tuple[Any, int]]] = {}
         for subscriber in self.node.sessions.subscribers.values():
             for filter, qos in subscriber.session.subscriptions.items():
@@ -176,4 +181,12 @@ class Connector(Broker):
         }
 
 
-__all__ = ["Connector", "PluginError"]
+def _told(error: BaseException) -> str:
+    """What went wrong: amqtt's words, which name the plugin, and the cause that it wraps in them."""
+    text = str(error)
+    cause = error.__cause__
+    while cause is not None:
+        if str(cause) and str(cause) not in text:
+            text = f"{text}: {cause}"
+        cause = cause.__cause__
+    return text

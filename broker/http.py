@@ -19,7 +19,8 @@ class _Embedded(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves one ASGI application. The socket is bound at `start`, so that a taken address is an error then and there."""
+    """Serves one ASGI application. The socket is bound at `start`, so that a taken address is an error then and
+    there."""
 
     def __init__(self, app: Any, host: str, port: int, *, shutdown: float) -> None:
         self._app = app

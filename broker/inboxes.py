@@ -1,10 +1,9 @@
 """The durable side of the connector: publishes go into the group commit, committed items go out through the feeds.
 
-The way of one message: `submit` -> group commit -> `committed` (receipt `sent`, acknowledgement, then the feeds of every
-attached device of the recipient) -> `_pump` -> the device's PUBACK -> `acknowledged` -> group commit (cursor, delivered)
--> `committed` (receipt `delivered` to the sender). Nothing here is the only copy of anything: what a feed does not
-have in memory it reads from the store.
-"""
+The way of one message: `submit` -> group commit -> `committed` (receipt `sent`, acknowledgement, then the feeds of
+every attached device of the recipient) -> `_pump` -> the device's PUBACK -> `acknowledged` -> group commit (cursor,
+delivered) -> `committed` (receipt `delivered` to the sender). Nothing here is the only copy of anything: what a feed
+does not have in memory it reads from the store."""
 
 from __future__ import annotations
 
@@ -13,14 +12,16 @@ import logging
 from collections.abc import Callable, Iterable
 
 from aldis.broker.connection import Connection
-from aldis.broker.core.envelope import render_chat, render_delivered, render_read, render_sync
+from aldis.broker.core.envelope import render_delivered, render_read
 from aldis.broker.core.feed import Feed
 from aldis.broker.core.packets import Message
 from aldis.broker.core.reasons import CloseReason
 from aldis.broker.core.session import Session
 from aldis.broker.core.topics import overlaps
+from aldis.broker.device import Device
+from aldis.broker.inbox_items import live_item, stored_item, sync_item
 from aldis.broker.node import Node
-from aldis.broker.pipeline import SERVER, Publication
+from aldis.broker.pipeline import Publication
 from aldis.broker.ports import (
     AccessRevoked,
     Announcement,
@@ -29,7 +30,6 @@ from aldis.broker.ports import (
     Committed,
     CursorMove,
     Delivered,
-    Item,
     Kind,
     NewMessage,
     Read,
@@ -40,30 +40,6 @@ from aldis.broker.ports import (
 )
 
 logger = logging.getLogger(__name__)
-
-
-class Device:
-    """An attached device: its connection and its feed. `whole` is the QoS for every item where one subscription takes the
-    whole inbox, -1 where each topic must be looked up."""
-
-    __slots__ = ("connection", "feed", "session", "whole")
-
-    def __init__(self, connection: Connection, session: Session, feed: Feed) -> None:
-        self.connection = connection
-        self.session = session
-        self.feed = feed
-        self.whole = -1
-        self.subscriptions_changed()
-
-    def subscriptions_changed(self) -> None:
-        mine = [filter for filter in self.session.subscriptions if not filter.startswith("devices/")]
-        self.whole = self.session.subscriptions.get(f"inbox/{self.session.user}/#", -1) if len(mine) == 1 else -1
-
-    def qos(self, message: Message) -> int:
-        """How this device wants the item; -1: not at all."""
-        if message.origin and message.origin == self.session.device:
-            return -1  # a copy of its own send
-        return self.whole if self.whole >= 0 else self.session.interest(message.topic)
 
 
 class Inboxes:
@@ -127,14 +103,14 @@ class Inboxes:
                 continue
             devices = attached.get(message.recipient)
             if devices is not None:
-                item = _live_item(message, stored.n, stored.mid)
+                item = live_item(message, stored.n, stored.mid)
                 for device in devices.values():
                     device.feed.offer(item)
                     touched[device] = None
             if stored.sync_n is not None:
                 devices = attached.get(message.sender)
                 if devices is not None:
-                    item = _sync_item(message, stored.sync_n, stored.mid)
+                    item = sync_item(message, stored.sync_n, stored.mid)
                     for device in devices.values():
                         device.feed.offer(item)
                         touched[device] = None
@@ -344,7 +320,7 @@ class Inboxes:
                 self._unread.add(device)
             return
         if device.connection.device is device:
-            device.feed.loaded([_stored_item(user, item) for item in items])
+            device.feed.loaded([stored_item(user, item) for item in items])
             self._pump(device)
 
     def _retry_reads(self, _: float) -> None:
@@ -372,28 +348,3 @@ class Inboxes:
             writer.move(CursorMove(session.user, session.device, device.feed.epoch, cursor))
         for peer, mid in delivered.items():
             writer.delivered(Delivered(session.user, peer, mid))
-
-
-def _live_item(message: NewMessage, n: int, mid: int) -> Message:
-    payload = render_chat(n, mid, message.created, message.content)
-    if message.kind is Kind.SYSTEM:
-        return Message(f"inbox/{message.recipient}/system/{SERVER}", payload, n=n, mid=mid)
-    publication = message.tag
-    topic = (
-        publication.message.topic  # the same text, already at hand
-        if isinstance(publication, Publication)
-        else f"inbox/{message.recipient}/chat/{message.sender}"
-    )
-    return Message(topic, payload, n=n, mid=mid, peer=message.sender)
-
-
-def _sync_item(message: NewMessage, n: int, mid: int) -> Message:
-    sender, device = message.sender, message.device
-    payload = render_sync(n, mid, message.created, message.recipient, device, message.content)
-    return Message(f"inbox/{sender}/sync/{sender}", payload, n=n, mid=mid, origin=device)
-
-
-def _stored_item(user: str, item: Item) -> Message:
-    """The same bytes as `_live_item` and `_sync_item`, from the store."""
-    message = NewMessage(item.sender, item.device, item.recipient, item.content, item.created, item.kind)
-    return _live_item(message, item.n, item.mid) if item.recipient == user else _sync_item(message, item.n, item.mid)

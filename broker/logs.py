@@ -1,4 +1,5 @@
-"""Log lines for people: time, level, logger, text, and what the line is about as `key=value`. Never payloads or secrets."""
+"""Log lines for people: time, level, logger, text, and what the line is about as `key=value`. Never payloads or
+secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class KeyValueFormatter(logging.Formatter):
 
 
 def set_up_logging(level: str) -> None:
-    """Logs of the whole process to standard error. amqtt logs every step of every client at INFO; it is kept to warnings."""
+    """Logs of the whole process to standard error. amqtt logs every step of every client at INFO; it is kept to
+    warnings."""
     handler = logging.StreamHandler()
     handler.setFormatter(KeyValueFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -160,7 +160,8 @@ class Node:
         return connection.next_check
 
     def _check_deliveries(self, connection: Connection, session: Session) -> bool:
-        """Article 8.1: sends again what is not acknowledged, gives the connection up after `max_retries`. False: given up."""
+        """Article 8.1: sends again what is not acknowledged, gives the connection up after `max_retries`. False: given
+        up."""
         if not session.stalled():
             connection.retries = 0
             return True

@@ -189,7 +189,8 @@ class Store(Protocol):
 
     async def claim(self, user: str, device: str, *, now: int, limit: int) -> Claim:
         """Takes the device: raises its epoch by one and sets `last_seen`. An unknown device is created with the highest
-        cursor of the user's devices, 0 if there is none. Raises `TooManyDevices` when it would be number `limit` + 1."""
+        cursor of the user's devices, 0 if there is none. Raises `TooManyDevices` when it would be number `limit` +
+        1."""
 
     async def release(self, user: str, device: str, *, epoch: int, last_seen: int) -> None:
         """Records when the device was last heard. Does nothing if `epoch` is not the current one."""
@@ -217,8 +218,8 @@ class Store(Protocol):
 
 
 class Writer(Protocol):
-    """The group commit, as who writes sees it: plain calls in the event loop, durable only when the batch they went into
-    is reported as committed, in the order of these calls."""
+    """The group commit, as who writes sees it: plain calls in the event loop, durable only when the batch they went
+    into is reported as committed, in the order of these calls."""
 
     def append(self, message: NewMessage) -> None: ...
     def move(self, move: CursorMove) -> None: ...
@@ -290,4 +291,5 @@ class Postbox(Protocol):
     """How the accounts side puts the server's own messages into inboxes."""
 
     async def post(self, user: str, content: Sequence[bytes]) -> None:
-        """Stores the JSON objects as SYSTEM items of the user's inbox and wakes the user's devices. Durable on return."""
+        """Stores the JSON objects as SYSTEM items of the user's inbox and wakes the user's devices. Durable on
+        return."""

@@ -65,7 +65,8 @@ async def _permitted(node: Node, connection: Connection, session: Session, filte
 async def _attach(
     node: Node, connection: Connection, session: Session, subscriber: Subscriber, granted: Granted
 ) -> bool:
-    """Attaches the inbox if a filter takes from it. False: the user has too many devices, the subscriptions are undone."""
+    """Attaches the inbox if a filter takes from it. False: the user has too many devices, the subscriptions are
+    undone."""
     if node.inboxes is None or not node.inboxes.concerns(session):
         return True
     try:

@@ -1,4 +1,5 @@
-"""MQTT over WebSocket (MQTT 3.1.1 chapter 6): frames by the websockets library, without its I/O; MQTT by `Connection`."""
+"""MQTT over WebSocket (MQTT 3.1.1 chapter 6): frames by the websockets library, without its I/O; MQTT by
+`Connection`."""
 
 from __future__ import annotations
 

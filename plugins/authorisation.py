@@ -23,10 +23,9 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
     """Nobody publishes as someone else, reads another's inbox, or writes to who has not accepted (promise 7).
 
     Publish: `inbox/{to}/chat|typing|receipt/{me}` to correspondents and, for notes, to oneself; `devices/{me}/…`.
-    Subscribe: what `inbox/{me}/#` or `devices/{me}/#` covers; `$SYS/#` for admins.
-    The correspondents of a user are in memory while the user is connected, and dropped the moment a change of a relation
-    is announced, before they are read again: what is uncertain is refused.
-    """
+    Subscribe: what `inbox/{me}/#` or `devices/{me}/#` covers; `$SYS/#` for admins. The correspondents of a user are in
+    memory while the user is connected, and dropped the moment a change of a relation is announced, before they are read
+    again: what is uncertain is refused."""
 
     @dataclass
     class Config:

@@ -14,8 +14,8 @@ from aldis.plugins.services import services_of
 
 
 class Delivery(BasePlugin):  # type: ignore[type-arg]
-    """Chat goes into the group commit and is acknowledged when that is durable; a read receipt likewise; typing is passed
-    on to who is there. Everything else is plain MQTT.
+    """Chat goes into the group commit and is acknowledged when that is durable; a read receipt likewise; typing is
+    passed on to who is there. Everything else is plain MQTT.
 
     Sending again, giving a silent device up and the feeds are the connector's own (`Node.check`, `Inboxes`): they
     hold for every message that was once accepted, whatever plugins are configured.

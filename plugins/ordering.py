@@ -156,8 +156,8 @@ class DeviceStream:
                 self._plugin.hold(self)
 
     def _repeat(self, item: Publication, first: Publication | None) -> None:
-        """A number that came before. The same message again is acknowledged and dropped; another one under the number of
-        the first is the sender's mistake, and silence would lose it."""
+        """A number that came before. The same message again is acknowledged and dropped; another one under the number
+        of the first is the sender's mistake, and silence would lose it."""
         envelope = item.envelope
         assert envelope is not None
         if first is not None:

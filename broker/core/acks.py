@@ -1,4 +1,5 @@
-"""Acknowledgements leave in the order of the PUBLISHes they answer [MQTT-4.6.0-2], [MQTT-4.6.0-3], whatever commits first.
+"""Acknowledgements leave in the order of the PUBLISHes they answer [MQTT-4.6.0-2], [MQTT-4.6.0-3], whatever commits
+first.
 
 Pure. One `AckQueue` per connection: what waits in it is never acknowledged if the connection ends before, so the client
 keeps the message and sends it again.
@@ -40,7 +41,8 @@ class AckQueue:
         return slot
 
     def settle(self, slot: AckSlot, out: list[bytes]) -> None:
-        """The PUBLISH is safe, or rejected: it may be acknowledged as soon as its turn comes. Settling twice is harmless."""
+        """The PUBLISH is safe, or rejected: it may be acknowledged as soon as its turn comes. Settling twice is
+        harmless."""
         slot.settled = True
         slots = self._slots
         while slots and slots[0].settled:

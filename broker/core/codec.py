@@ -49,7 +49,8 @@ class TopicCache:
         self.known: dict[bytes, str] = {}
 
     def learn(self, wire: bytes) -> str:
-        """Checks a topic name and remembers it. Raises `ProtocolViolation` for what no PUBLISH may carry [MQTT-3.3.2-2]."""
+        """Checks a topic name and remembers it. Raises `ProtocolViolation` for what no PUBLISH may carry
+        [MQTT-3.3.2-2]."""
         topic = _decode_text(wire, "topic")
         try:
             check_topic_name(topic, self._max_levels)
@@ -63,8 +64,8 @@ class TopicCache:
 
 
 class Decoder:
-    """The receiving half of one connection. `level` is the protocol level CONNECT agreed on. A `max_packet_size` below 129
-    counts as 129."""
+    """The receiving half of one connection. `level` is the protocol level CONNECT agreed on. A `max_packet_size` below
+    129 counts as 129."""
 
     __slots__ = ("_max_size", "_need", "_rest", "_topics", "failure", "level")
 
@@ -81,7 +82,7 @@ class Decoder:
         """Bytes of the packet that is not complete yet."""
         return len(self._rest) if self._rest is not None else 0
 
-    def feed(self, data: bytes) -> list[Packet]:
+    def feed(self, data: bytes) -> list[Packet]:  # noqa: PLR0912 - the one loop that every byte passes
         """Takes what the network gave and returns every packet that is complete. After a failure it returns nothing."""
         packets: list[Packet] = []
         if self.failure is not None:
@@ -129,7 +130,8 @@ class Decoder:
         return packets
 
     def _long_length(self, data: bytes, position: int) -> tuple[int, int]:
-        """Remaining length of more than one byte [2.2.3]: (length, where the body begins); body 0 while it is incomplete."""
+        """Remaining length of more than one byte [2.2.3]: (length, where the body begins); body 0 while it is
+        incomplete."""
         length, shift = 0, 0
         for index in range(position + 1, position + 5):
             if index >= len(data):

@@ -153,7 +153,8 @@ class Feed:
             self.moved = True
 
     def settle(self) -> bool:
-        """True once whenever the device has caught up: everything known is with the session, and from here it is live."""
+        """True once whenever the device has caught up: everything known is with the session, and from here it is
+        live."""
         if self.state is FeedState.CATCHING_UP and not self.reading and not self.buffer and self.sent >= self.head:
             self.state = FeedState.LIVE
             return True

@@ -29,7 +29,8 @@ _MAX_PACKET_ID = 65_535
 
 
 EPHEMERAL = "\0"
-"""First character of the device id of a client that gave none. No client can choose it: U+0000 is refused on the wire."""
+"""First character of the device id of a client that gave none. No client can choose it: U+0000 is refused on the
+wire."""
 
 
 class Exactly(msgspec.Struct, gc=False):

@@ -1,0 +1,137 @@
+"""What each packet of an accepted client does: one function each, by packet type (MQTT 3.1.1 chapter 3).
+
+A handler that has to wait for someone returns what is to be awaited; the connection is suspended until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from aldis.broker.core.codec import PINGRESP, PUBACK, encode_unsuback
+from aldis.broker.core.packets import (
+    Connect,
+    Disconnect,
+    Message,
+    Pingreq,
+    Puback,
+    Pubcomp,
+    Pubrec,
+    Pubrel,
+    Subscribe,
+    Unsubscribe,
+)
+from aldis.broker.core.reasons import CloseReason, ProtocolViolation
+from aldis.broker.core.session import Session, encode_pubrec
+from aldis.broker.pipeline import Publication
+from aldis.broker.subscribing import subscribe, unsubscribe
+
+if TYPE_CHECKING:
+    from aldis.broker.connection import Connection
+
+Pending = Coroutine[Any, Any, None]
+
+
+def on_connect(_connection: Connection, _session: Session, _packet: Connect) -> None:
+    raise ProtocolViolation(CloseReason.OUT_OF_STATE, "a second CONNECT")  # [MQTT-3.1.0-2]
+
+
+def on_publish(connection: Connection, session: Session, packet: Message) -> Pending | None:
+    """Through the stages of the pipeline where there are any, else straight to the subscribers."""
+    node = connection.node
+    if packet.qos == 2:
+        return _on_publish_exactly(connection, session, packet)
+    if node.publish_gate is not None:
+        return node.publish_gate(_publication(connection, session, packet))
+    if node.stages:
+        _publication(connection, session, packet).proceed()
+        connection.limit_unacknowledged()
+    else:
+        node.router.publish(packet)
+        if packet.qos:
+            connection.acks.at_once(PUBACK + packet.packet_id.to_bytes(2, "big"), connection.out)
+    return None
+
+
+def _on_publish_exactly(connection: Connection, session: Session, packet: Message) -> Pending | None:
+    publication = _publication(connection, session, packet)
+    if session.begin_incoming(packet.packet_id, publication):
+        gate = connection.node.publish_gate
+        if gate is not None:
+            return gate(publication)
+        publication.proceed()
+    else:
+        earlier = session.pending_incoming(packet.packet_id)
+        if isinstance(earlier, Publication):
+            earlier.share(publication)  # its first PUBLISH came on a connection that is gone
+        else:
+            connection.acks.settle(publication, connection.out)
+    connection.limit_unacknowledged()
+    return None
+
+
+def _publication(connection: Connection, session: Session, packet: Message) -> Publication:
+    if packet.qos == 1:
+        wire = PUBACK + packet.packet_id.to_bytes(2, "big")
+    else:
+        wire = encode_pubrec(packet.packet_id) if packet.qos else b""
+    publication = Publication(connection, session, packet, wire)
+    connection.acks.join(publication)
+    return publication
+
+
+def on_puback(connection: Connection, session: Session, packet: Puback) -> None:
+    message = session.acknowledged(packet.packet_id)
+    if connection.device is not None and message is not None:
+        if message.n:
+            connection.node.item_acknowledged(connection, message)
+        else:
+            connection.node.drained(connection)
+
+
+def on_pubrec(connection: Connection, session: Session, packet: Pubrec) -> None:
+    message = session.received(packet.packet_id)
+    if connection.device is not None and message is not None and message.n:
+        connection.node.item_acknowledged(connection, message)
+
+
+def on_pubrel(_connection: Connection, session: Session, packet: Pubrel) -> None:
+    session.release_incoming(packet.packet_id)
+
+
+def on_pubcomp(connection: Connection, session: Session, packet: Pubcomp) -> None:
+    session.completed(packet.packet_id)
+    if connection.device is not None:
+        connection.node.drained(connection)
+
+
+def on_subscribe(connection: Connection, session: Session, packet: Subscribe) -> Pending:
+    return subscribe(connection.node, connection, session, packet)
+
+
+def on_unsubscribe(connection: Connection, session: Session, packet: Unsubscribe) -> None:
+    unsubscribe(connection.node, connection, session, packet)
+    connection.out.append(encode_unsuback(packet.packet_id))
+
+
+def on_pingreq(connection: Connection, _session: Session, _packet: Pingreq) -> None:
+    connection.out.append(PINGRESP)
+
+
+def on_disconnect(connection: Connection, session: Session, _packet: Disconnect) -> None:
+    session.will = None  # [MQTT-3.1.2-10]
+    connection.end(CloseReason.CLIENT_DISCONNECTED)
+
+
+HANDLERS: dict[type, Callable[[Connection, Session, Any], Pending | None]] = {
+    Message: on_publish,
+    Puback: on_puback,
+    Pubrec: on_pubrec,
+    Pubrel: on_pubrel,
+    Pubcomp: on_pubcomp,
+    Subscribe: on_subscribe,
+    Unsubscribe: on_unsubscribe,
+    Pingreq: on_pingreq,
+    Disconnect: on_disconnect,
+    Connect: on_connect,
+}
