@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from litestar import Response, get
 
+from aldis.accounts_api.app import create_app
 from aldis.accounts_api.docs_page import STATIC
 from aldis.accounts_api.problems import STATUSES, TYPES
 from aldis.bridge.memory import MemoryStore
@@ -137,6 +140,19 @@ async def test_healthy_and_ready(world: World) -> None:
     for path in ["/healthz", "/readyz"]:
         answer = await world.client.get(path)
         assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_other_pages_on_the_same_server_bring_their_own_policy(world: World) -> None:
+    @get("/", include_in_schema=False, media_type="text/html")
+    async def web_client() -> Response[str]:
+        return Response("<p>hello", headers={"Content-Security-Policy": "default-src 'self'"})
+
+    transport = httpx.ASGITransport(create_app(world.services, extra=[web_client]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://aldis") as client:
+        answer = await client.get("/")
+    assert answer.text == "<p>hello"
+    assert answer.headers["content-security-policy"] == "default-src 'self'"
+    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 class BrokenStore(MemoryStore):
