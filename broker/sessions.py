@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from aldis.broker.core.codec import encode_connack
 from aldis.broker.core.packets import Connect, Message, Will
-from aldis.broker.core.reasons import CloseReason, ConnectReturn
+from aldis.broker.core.reasons import CloseReason, ConnectReturn, ProtocolViolation
 from aldis.broker.core.session import EPHEMERAL, Session
+from aldis.broker.core.topics import TopicError, check_topic_name
 from aldis.broker.pipeline import Publication
 from aldis.broker.ports import StoreUnavailable, TooManyDevices
 from aldis.broker.router import Subscriber
@@ -59,6 +60,11 @@ class Sessions:
             return ConnectReturn.UNACCEPTABLE_PROTOCOL
         if not packet.client_id and not packet.clean:
             return ConnectReturn.IDENTIFIER_REJECTED  # [MQTT-3.1.3-8]
+        if packet.will is not None:
+            try:
+                check_topic_name(packet.will.topic, node.limits.max_topic_levels)
+            except TopicError as error:
+                raise ProtocolViolation(CloseReason.BAD_TOPIC, f"will: {error}") from None
         code = await node.decisions.admit(connection, packet, client_id)
         if code is not ConnectReturn.ACCEPTED:
             return code
