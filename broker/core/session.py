@@ -300,6 +300,7 @@ class Session:
             self.inflight.pop(self.reserved.pop(n), None)
         if not self.reserved:
             self.reserved = None
+        self.send_queued()  # the window has room now, and perhaps no acknowledgement is to come that would see to it
 
 
 def _whole(message: Message) -> bytes:
