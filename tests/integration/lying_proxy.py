@@ -44,7 +44,7 @@ class LyingProxy:
 
     def __enter__(self) -> LyingProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "{}:{}".format(*self._listener.getsockname())
+        self.address: tuple[str, int] = self._listener.getsockname()
         self._open.append(self._listener)
         threading.Thread(target=self._accept, daemon=True).start()
         return self

@@ -5,68 +5,36 @@ import re
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from aldis.mobile_client_demo.scenes import PROMISES
 from tests.integration.lying_proxy import Lie, LyingProxy, Packet
+from tests.servers import ALDIS, Aldis, running
+from tests.wire import Address
 
-ALDIS = Path(sys.executable).with_name("aldis")
 DEMO = [sys.executable, "-m", "aldis.mobile_client_demo"]
-NAMES = ("mqtt", "ws", "http")
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The addresses of `aldis up` in a folder of its own; it must still be there at the end, and stop cleanly."""
-    folder = tmp_path_factory.mktemp("server")
-    addresses = {name: free_address() for name in NAMES}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ALDIS_")}
-    flags = [word for name in NAMES for word in (f"--{name}", addresses[name])]
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen([ALDIS, "up", "--data", folder / "data", *flags], env=environment, stderr=log) as process,
-    ):
-        try:
-            until_ready(process, addresses["http"])
-            yield addresses
-            assert process.poll() is None, "the server has died"
-            process.terminate()
-            assert process.wait(15) == 0
-        finally:
-            process.kill()
-
-
-def until_ready(process: subprocess.Popen[bytes], http: str) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"the server ended with {process.returncode}"
-        try:
-            with urllib.request.urlopen(f"http://{http}/readyz", timeout=2):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.05)
-    pytest.fail("the server was not ready within 20 s")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aldis]:
+    with running(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 def play(
-    mqtt: str, http: str, *options: str, command: list[str | Path] | None = None
+    mqtt: Address, http: Address, *options: str, command: Sequence[str | Path] = DEMO
 ) -> subprocess.CompletedProcess[str]:
-    arguments = ["--mqtt", mqtt, "--http", f"http://{http}", *options]
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    addresses = ["--mqtt", f"{mqtt[0]}:{mqtt[1]}", "--http", f"http://{http[0]}:{http[1]}"]
     ended = subprocess.run(
-        [*(command or DEMO), *arguments], check=False, capture_output=True, text=True, timeout=55, env=environment
+        [*command, *addresses, *options],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )
     assert "Traceback" not in ended.stdout + ended.stderr, ended.stdout + ended.stderr
     return ended
@@ -80,22 +48,24 @@ def verdicts(ended: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", [DEMO, [ALDIS, "demo"]], ids=["module", "aldis demo"])
-def test_every_promise_is_kept(server: dict[str, str], command: list[str | Path]) -> None:
-    ended = play(server["mqtt"], server["http"], command=command)
+def test_every_promise_is_kept(server: Aldis, command: Sequence[str | Path]) -> None:
+    ended = play(server.mqtt, server.http, command=command)
     assert verdicts(ended) == dict.fromkeys(PROMISES, "ok"), ended.stdout
     assert ended.returncode == 0
     assert ended.stderr == ""
     assert "\x1b" not in ended.stdout
 
 
-def test_long_bursts_keep_every_promise(server: dict[str, str]) -> None:
-    ended = play(server["mqtt"], server["http"], "--messages", "300")
+def test_long_bursts_keep_every_promise(server: Aldis) -> None:
+    ended = play(server.mqtt, server.http, "--messages", "300")
     assert verdicts(ended) == dict.fromkeys(PROMISES, "ok"), ended.stdout
     assert ended.returncode == 0
 
 
 def test_nobody_listening_ends_with_2() -> None:
-    ended = play(free_address(), free_address())
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        nobody = reserved.getsockname()
+    ended = play(nobody, nobody)
     assert ended.returncode == 2
     assert "does not answer" in ended.stderr and ended.stdout == ""
 
@@ -253,20 +223,16 @@ def no_reason() -> Lie:
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-def test_a_server_that_breaks_a_promise_is_caught(
-    server: dict[str, str], lie: Callable[[], Lie], broken: set[str]
-) -> None:
-    host, _, port = server["mqtt"].partition(":")
-    with LyingProxy((host, int(port)), lie()) as proxy:
-        ended = play(proxy.address, server["http"], "--messages", "4", "--timeout", "1.5")
+def test_a_server_that_breaks_a_promise_is_caught(server: Aldis, lie: Callable[[], Lie], broken: set[str]) -> None:
+    with LyingProxy(server.mqtt, lie()) as proxy:
+        ended = play(proxy.address, server.http, "--messages", "4", "--timeout", "1.5")
     assert ended.returncode == 1, ended.stdout
     found = verdicts(ended)
     assert found.keys() == PROMISES.keys()
     assert {key for key in broken if found[key] != "BROKEN"} == set(), ended.stdout
 
 
-def test_an_honest_proxy_changes_nothing(server: dict[str, str]) -> None:
-    host, _, port = server["mqtt"].partition(":")
-    with LyingProxy((host, int(port)), lambda _, packet: [packet]) as proxy:
-        ended = play(proxy.address, server["http"], "--messages", "4", "--timeout", "10")
+def test_an_honest_proxy_changes_nothing(server: Aldis) -> None:
+    with LyingProxy(server.mqtt, lambda _, packet: [packet]) as proxy:
+        ended = play(proxy.address, server.http, "--messages", "4", "--timeout", "10")
     assert ended.returncode == 0, ended.stdout
