@@ -104,7 +104,8 @@ class Server:
         from aldis.accounts_api.secrets_file import SecretsError, load_or_make
 
         settings = self.settings
-        settings.data.mkdir(parents=True, exist_ok=True)
+        # what people write to each other is for nobody else on this machine
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             secrets = await asyncio.to_thread(load_or_make, settings.data / settings.accounts.secret_file)
         except SecretsError as error:
@@ -178,7 +179,13 @@ class Server:
             postbox=LocalPostbox(writer, wall_clock),
         )
         host, port = split_address(self.settings.http.bind)
-        return HttpServer(create_app(services), host, port, shutdown=self.settings.timeouts.shutdown)
+        return HttpServer(
+            create_app(services),
+            host,
+            port,
+            max_connections=self.settings.http.max_connections,
+            shutdown=self.settings.timeouts.shutdown,
+        )
 
     async def stop(self) -> None:
         """Stops accepting, commits what was taken and acknowledges it, ends the connections, closes the back ends."""

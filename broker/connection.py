@@ -8,7 +8,7 @@ order, and nothing more is read from it."""
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aldis.broker.core.acks import AckQueue, AckSlot
 from aldis.broker.core.codec import PINGRESP, Decoder, encode_suback, encode_topic, encode_whole
@@ -100,6 +100,7 @@ class Connection(asyncio.Protocol):
     # From the network
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.WriteTransport", transport).set_write_buffer_limits(high=self.node.limits.max_write_buffer)
         peer = transport.get_extra_info("peername")
         self.begin(transport, f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "local"))  # type: ignore[arg-type]
 

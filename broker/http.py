@@ -22,10 +22,11 @@ class HttpServer:
     """Serves one ASGI application. The socket is bound at `start`, so that a taken address is an error then and
     there."""
 
-    def __init__(self, app: Any, host: str, port: int, *, shutdown: float) -> None:
+    def __init__(self, app: Any, host: str, port: int, *, max_connections: int, shutdown: float) -> None:
         self._app = app
         self._host = host or "0.0.0.0"  # noqa: S104 - no host in the setting means every address
         self._port = port
+        self._max_connections = max_connections
         self._shutdown = shutdown
         self._server: _Embedded | None = None
         self._task: asyncio.Task[None] | None = None
@@ -42,6 +43,7 @@ class HttpServer:
             access_log=False,
             server_header=False,
             lifespan="on",
+            limit_concurrency=self._max_connections,
             timeout_graceful_shutdown=max(1, int(self._shutdown)),
         )
         self._server = _Embedded(config)

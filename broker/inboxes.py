@@ -285,13 +285,21 @@ class Inboxes:
         self._pump(connection.device)
 
     def _pump(self, device: Device) -> None:
-        """Sends what the window takes, reads on where the memory ends."""
+        """Sends what the window takes, but no more at once than one client's buffer holds; reads on where the memory
+        ends."""
         feed, session, connection = device.feed, device.session, device.connection
+        self.node.touch(connection)
         buffer = feed.buffer
+        allowance = self.node.limits.max_write_buffer
         while buffer and not connection.congested:
             if session.room <= 0 and not session.is_reserved(buffer[0].n):
                 break
+            if allowance <= 0:
+                # after this tick's write, which tells whether the client takes it
+                asyncio.get_running_loop().call_soon(self._go_on, device)
+                break
             message = feed.take()
+            allowance -= len(message.payload)
             qos = device.qos(message)
             if qos > 0:
                 session.deliver_item(message, qos)
@@ -308,7 +316,10 @@ class Inboxes:
                 session.forget_items()
         if feed.moved:
             self._note_moved(device)
-        self.node.touch(connection)
+
+    def _go_on(self, device: Device) -> None:
+        if device.connection.device is device:
+            self._pump(device)
 
     async def _read_on(self, device: Device, after: int) -> None:
         user = device.session.user

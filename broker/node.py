@@ -204,6 +204,8 @@ class Node:
         for connection in list(self.connections):
             if _concerns(announcement, connection):
                 connection.end(CloseReason.ACCESS_REVOKED)
+        if announcement.device is not None:
+            self.sessions.forget(announcement.user, announcement.device)
 
 
 class _ConnectDeadline:

@@ -158,6 +158,12 @@ class Sessions:
             logger.info("session expired", extra={"user": key[0], "device": key[1]})
             self._discard(key)
 
+    def forget(self, user: str, device: str) -> None:
+        """The device was removed from the account: a session that waits for it has nobody to wait for."""
+        subscriber = self.subscribers.get((user, device))
+        if subscriber is not None and subscriber.connection is None:
+            self._discard((user, device))
+
     def _discard(self, key: SessionKey) -> None:
         subscriber = self.subscribers.pop(key, None)
         self._absent.pop(key, None)

@@ -34,12 +34,14 @@ class WebSocketServerProtocol(asyncio.Protocol):
         self._frames = ServerProtocol(
             subprotocols=[_MQTT], max_size=node.limits.max_packet_size + _FRAME_ALLOWANCE, logger=_quiet
         )
+        self._max_write_buffer = node.limits.max_write_buffer
         self._transport: asyncio.Transport
 
     # The protocol of the TCP connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._max_write_buffer)
         peer = transport.get_extra_info("peername")
         self._connection.begin(self, f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local")
 

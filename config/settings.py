@@ -59,6 +59,8 @@ class Listener(Section):
 class Http(Section):
     bind: Address = "127.0.0.1:8000"
     """HOST:PORT of the REST API and the pages."""
+    max_connections: Positive = 1_000
+    """HTTP connections open at once; further requests are answered with 503."""
 
 
 class Limits(Section):
@@ -78,8 +80,8 @@ class Limits(Section):
     """Filters of one session; more are refused with 0x80."""
     max_retained: Positive = 100_000
     """Retained messages kept by the node; at the limit a new topic is not retained."""
-    max_write_buffer: Positive = 1_048_576
-    """Bytes waiting to be taken by one slow client before nothing more is produced for it."""
+    max_write_buffer: Positive = 262_144
+    """Bytes waiting to be taken by one slow client; beyond them nothing more is produced for it, nor read from it."""
     max_devices_per_user: Positive = 20
     """Known devices of one user; the next new one is refused at CONNECT."""
     max_sessions: Positive = 100_000
