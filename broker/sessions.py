@@ -10,6 +10,7 @@ from aldis.broker.core.codec import encode_connack
 from aldis.broker.core.packets import Connect, Message, Will
 from aldis.broker.core.reasons import CloseReason, ConnectReturn, ProtocolViolation
 from aldis.broker.core.session import EPHEMERAL, Session
+from aldis.broker.core.timers import GRAIN
 from aldis.broker.core.topics import TopicError, check_topic_name
 from aldis.broker.pipeline import Publication
 from aldis.broker.ports import StoreUnavailable, TooManyDevices
@@ -98,7 +99,8 @@ class Sessions:
         session.will = packet.will
         subscriber.connection = connection
         connection.session = session
-        connection.keep_alive = packet.keep_alive * 1.5  # [MQTT-3.1.2-24]
+        if packet.keep_alive:
+            connection.keep_alive = packet.keep_alive * 1.5 + GRAIN  # [MQTT-3.1.2-24]; `heard` is up to a grain behind
         connection.send(encode_connack(ConnectReturn.ACCEPTED, session_present=present))
         session.resume(connection.out)
         node.opened_session(connection)

@@ -1,4 +1,4 @@
-"""MQTT 3.1.1 as the standard has it, against a real server with the lab profile. Tests are named by normative statement."""
+"""MQTT 3.1.1 as the standard has it, against a real server (lab profile). Tests are named by normative statement."""
 
 from __future__ import annotations
 

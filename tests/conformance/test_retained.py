@@ -110,7 +110,7 @@ def test_retained_messages_are_bounded(dial_short: Dial, unique: str) -> None:
 
     def kept(name: str) -> dict[str, bytes]:
         client = dial_short().connected(f"{unique}-{name}").subscribed((f"{unique}/#", 0))
-        found = [wire for wire in client.settled()]
+        found = client.settled()
         return {topic: payload for topic in "abcd" for payload in (b"1", b"2") if retained(topic, payload) in found}
 
     def retained(topic: str, payload: bytes) -> bytes:
