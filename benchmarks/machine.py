@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import tempfile
@@ -89,6 +90,7 @@ def describe(aldis: list[str], work: Path) -> dict[str, Any]:
         "distribution": _distribution(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": {name: _version(name) for name in names},
+        "sqlite": sqlite3.sqlite_version,
         "mosquitto": mosquitto_version(),
         "aldis_command": [Path(aldis[0]).name, *aldis[1:]],
         "aldis_variables": {key: value for key, value in os.environ.items() if key.startswith("ALDIS_")},

@@ -80,7 +80,7 @@ def machine_lines(run: dict[str, Any]) -> list[str]:
         f"{options['seconds']:g} s after {options['warmup']:g} s of warm-up; {cores}.",
         f"{machine['cpu']}, {machine['usable_cores']} cores, {machine['memory_gib']} GiB; {machine['distribution']}, "
         f"{machine['system']}; load average at start {machine['load_average_at_start'][0]}.",
-        f"{machine['python']}; {packages}; mosquitto {machine['mosquitto']}.",
+        f"{machine['python']}; {packages}; SQLite {machine['sqlite']}; mosquitto {machine['mosquitto']}.",
         f"Databases on {machine['database_filesystem']}; write of 4 KiB with fsync: {machine['fsync_ms']} ms.",
     ]
     if machine["aldis_variables"]:
