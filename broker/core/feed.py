@@ -38,6 +38,7 @@ class Feed:
 
     __slots__ = (
         "_early",
+        "_news",
         "buffer",
         "cursor",
         "delivered",
@@ -64,6 +65,7 @@ class Feed:
         self.outstanding: deque[Message] = deque()
         self.delivered: dict[str, int] = {}
         self._early: set[int] = set()
+        self._news = False
 
     def attach(self, *, epoch: int, cursor: int, head: int) -> None:
         """The device is claimed under `epoch`; it continues after `cursor`."""
@@ -90,6 +92,8 @@ class Feed:
     def offer(self, message: Message) -> None:
         """A live item. Kept if it is the very next one and there is place; else it will be read from the store."""
         n = message.n
+        if self.reading:
+            self._news = True
         if n <= self.head or self.state is FeedState.OFFLINE:
             return
         buffer = self.buffer
@@ -101,6 +105,7 @@ class Feed:
 
     def hint(self, head: int) -> None:
         """A wake-up without the items: the inbox has reached `head`."""
+        self._news = True
         if head > self.head and self.state is not FeedState.OFFLINE:
             self.head = head
             self.state = FeedState.CATCHING_UP
@@ -113,6 +118,7 @@ class Feed:
         if self.fetched >= self.head:
             return None
         self.reading = True
+        self._news = False
         return self.fetched
 
     def loaded(self, messages: Sequence[Message]) -> None:
@@ -126,7 +132,8 @@ class Feed:
                 last = message.n
                 self.buffer.append(message)
         if not messages:
-            self.head = last  # a hint beyond the truth
+            if not self._news:  # what was said since the read began may be true only after it
+                self.head = last  # a hint beyond the truth
         elif last > self.head:
             self.head = last
 
