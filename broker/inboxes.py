@@ -56,6 +56,7 @@ class Inboxes:
         self._attaching: dict[Connection, asyncio.Future[None]] = {}
         self._moved: set[Device] = set()
         self._unread: set[Device] = set()
+        self._state_readings: dict[str, list[set[tuple[str, str]]]] = {}
         self._reads: dict[tuple[str, str], list[tuple[int, Publication]]] = {}
         node.inboxes = self
         node.on_tick.append(self._retry_reads)
@@ -131,11 +132,10 @@ class Inboxes:
         read = {(r.reader, r.peer): r.mid for r in batch.reads}
         for state in committed.receipts:
             key = (state.reader, state.peer)
-            topic = f"inbox/{state.peer}/receipt/{state.reader}"
             if key in delivered:
-                self.node.router.publish(Message(topic, render_delivered(state.delivered)))
+                self._report(state, "delivered", render_delivered(state.delivered))
             if key in read:
-                self.node.router.publish(Message(topic, render_read(state.read)))
+                self._report(state, "read", render_read(state.read))
         for key, mid in read.items():
             waiting = self._reads.pop(key, [])
             later = [entry for entry in waiting if entry[0] > mid]
@@ -144,6 +144,11 @@ class Inboxes:
             for up_to, publication in waiting:
                 if up_to <= mid:
                     publication.settle()
+
+    def _report(self, state: ReceiptState, kind: str, payload: bytes) -> None:
+        self.node.router.publish(Message(f"inbox/{state.peer}/receipt/{state.reader}", payload))
+        for newer in self._state_readings.get(state.peer, ()):
+            newer.add((state.reader, kind))
 
     # Devices come and go
 
@@ -215,17 +220,27 @@ class Inboxes:
             return
         receipts = f"inbox/{session.user}/receipt/+"
         if any(overlaps(filter, receipts) for filter in filters):
-            try:
-                limit = self.node.limits.max_receipts_at_connect
-                self._send_states(connection, await self.store.receipts_for(session.user, limit=limit))
-            except StoreUnavailable:
-                logger.warning("receipts could not be read at subscribe", extra={"user": session.user})
+            await self._send_states(connection, session.user)
 
-    def _send_states(self, connection: Connection, states: list[ReceiptState]) -> None:
+    async def _send_states(self, connection: Connection, user: str) -> None:
+        """How far everyone has come with what the user sent. What is reported live while this is being read is newer
+        than what will be read, and a receipt never falls back."""
+        newer: set[tuple[str, str]] = set()
+        readings = self._state_readings.setdefault(user, [])
+        readings.append(newer)
+        try:
+            states = await self.store.receipts_for(user, limit=self.node.limits.max_receipts_at_connect)
+        except StoreUnavailable:
+            logger.warning("receipts could not be read at subscribe", extra={"user": user})
+            return
+        finally:
+            readings.remove(newer)
+            if not readings:
+                self._state_readings.pop(user, None)
         for state in states:
-            if state.delivered:
+            if state.delivered and (state.reader, "delivered") not in newer:
                 connection.receipt(state.reader, render_delivered(state.delivered))
-            if state.read:
+            if state.read and (state.reader, "read") not in newer:
                 connection.receipt(state.reader, render_read(state.read))
 
     def unsubscribed(self, connection: Connection) -> None:
@@ -341,7 +356,7 @@ class Inboxes:
 
     def _note_moved(self, device: Device) -> None:
         if not self._moved:
-            asyncio.get_running_loop().call_soon(self._flush_moves)
+            asyncio.get_running_loop().call_later(self.node.timeouts.collect_acknowledgements, self._flush_moves)
         self._moved.add(device)
 
     def _flush_moves(self) -> None:

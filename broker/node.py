@@ -124,6 +124,8 @@ class Node:
     def _log_end(self, connection: Connection) -> None:
         session = connection.session
         level = logging.INFO if connection.closed in _EXPECTED_ENDS or session is not None else logging.WARNING
+        if session is None and connection.closed is CloseReason.CLIENT_VANISHED:
+            level = logging.DEBUG  # a port scan, or a balancer that looks whether we are there
         logger.log(
             level,
             "connection ended: %s",

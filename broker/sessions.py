@@ -105,15 +105,16 @@ class Sessions:
         session.resume(connection.out)
         node.opened_session(connection)
         node.decisions.connected(connection)
-        if present and node.inboxes is not None and node.inboxes.concerns(session):
-            node.spawn(self._attach(connection, session), "attach")
+        if present and node.inboxes is not None:
+            node.spawn(self._resume_inbox(connection, session), "resume inbox")
 
-    async def _attach(self, connection: Connection, session: Session) -> None:
-        """A resumed session has its inbox subscription already."""
+    async def _resume_inbox(self, connection: Connection, session: Session) -> None:
+        """A resumed session has its subscriptions already."""
         inboxes = self._node.inboxes
         assert inboxes is not None
         try:
-            await inboxes.attach(connection)
+            if inboxes.concerns(session):
+                await inboxes.attach(connection)
         except TooManyDevices as error:
             connection.end(CloseReason.REFUSED, str(error))
         await inboxes.start(connection, list(session.subscriptions))

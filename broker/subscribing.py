@@ -36,6 +36,7 @@ async def subscribe(node: Node, connection: Connection, session: Session, packet
     if connection.closed is not None:
         return
     subscriber = node.sessions.of(session)
+    known = set(session.subscriptions)
     for filter, qos in granted:
         node.router.subscribe(subscriber, filter, qos)
     if granted and not await _attach(node, connection, session, subscriber, granted):
@@ -46,7 +47,8 @@ async def subscribe(node: Node, connection: Connection, session: Session, packet
         await _send_retained(node, subscriber, filter, qos)
         node.decisions.subscribed(connection, filter, qos)
     if granted and node.inboxes is not None:
-        await node.inboxes.start(connection, [filter for filter, _ in granted])
+        # a resumed session has been told its receipts at the resume
+        await node.inboxes.start(connection, [filter for filter, _ in granted if filter not in known])
 
 
 async def _permitted(node: Node, connection: Connection, session: Session, filter: str, granted: int) -> bool:

@@ -107,6 +107,9 @@ class Timeouts(Section):
     """Times a delivery is sent again without any acknowledgement before the connection is closed (article 8.1)."""
     hold_back: Seconds = 5.0
     """Seconds a publish is held back for a missing `seq` before it is answered with a `failed` receipt."""
+    collect_acknowledgements: Seconds = 0.02
+    """Seconds that acknowledgements of devices are collected before cursors and delivered receipts are committed. Under
+    load it saves half of what they cost; nobody sees a tick turn 20 ms later."""
     session_expiry: Seconds = 604_800.0
     """Seconds a persistent session without a connection is kept: a week."""
     commit_retry: Seconds = 0.5
