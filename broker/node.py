@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -211,16 +212,18 @@ class Node:
 
 
 class _ConnectDeadline:
-    """Ends a connection whose CONNECT has not come in time [MQTT-3.1.0-1 and 3.1.4]."""
+    """Ends a connection whose CONNECT has not come in time [MQTT-3.1.0-1 and 3.1.4]. Keeps no connection alive: else a
+    flood of refused CONNECTs would stay in memory for the time-out."""
 
     __slots__ = ("_connection",)
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self._connection = weakref.ref(connection)
 
     def on_deadline(self, _: float) -> None:
-        if self._connection.session is None:
-            self._connection.end(CloseReason.CONNECT_TIMEOUT)
+        connection = self._connection()
+        if connection is not None and connection.session is None:
+            connection.end(CloseReason.CONNECT_TIMEOUT)
 
 
 def _concerns(revoked: AccessRevoked, connection: Connection) -> bool:
