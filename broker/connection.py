@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aldis.broker.node import Node
 
 _MAX_RECEIPT_TOPICS = 100
+_MAX_WAITING_PACKETS = 16
 
 
 class Transport(Protocol):
@@ -46,13 +47,13 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "__weakref__",
         "_decoder",
-        "_reading",
         "_suspended",
         "_waiting",
         "acks",
         "address",
         "closed",
         "congested",
+        "congested_since",
         "connected_at",
         "counted",
         "detail",
@@ -65,6 +66,7 @@ class Connection(asyncio.Protocol):
         "node",
         "out",
         "plugin_session",
+        "reading",
         "receipt_topics",
         "retries",
         "session",
@@ -85,6 +87,7 @@ class Connection(asyncio.Protocol):
         self.out: list[bytes] = []
         self.acks = AckQueue()
         self.congested = False
+        self.congested_since = 0.0
         self.closed: CloseReason | None = None
         self.detail = ""
         self.heard = node.now
@@ -93,7 +96,7 @@ class Connection(asyncio.Protocol):
         self.next_check = 0.0
         self.retries = 0
         self._decoder = Decoder(node.limits.max_packet_size, node.topics)
-        self._reading = True
+        self.reading = True
         self._waiting: list[Packet] = []
         self._suspended: asyncio.Task[None] | None = None
 
@@ -138,6 +141,7 @@ class Connection(asyncio.Protocol):
         """The client reads slower than we write: produce nothing more for it, and take nothing from it either, since
         each answer would add to the pile."""
         self.congested = True
+        self.congested_since = self.node.now
         self._set_reading()
 
     def resume_writing(self) -> None:
@@ -184,6 +188,7 @@ class Connection(asyncio.Protocol):
             self.send(PINGRESP)
         else:
             self._waiting += packets
+            self._set_reading()
 
     async def _finish(self, pending: Pending) -> None:
         try:
@@ -235,7 +240,7 @@ class Connection(asyncio.Protocol):
         self.acks.settle(slot, self.out)
         if self.out:
             self.node.touch(self)
-        if not self._reading:
+        if not self.reading:
             self._set_reading()
 
     def flush(self) -> None:
@@ -254,11 +259,12 @@ class Connection(asyncio.Protocol):
 
     def _set_reading(self) -> None:
         """Reads only while we can do something with it: this is how every bound reaches the client, through TCP."""
-        reading = (
-            not self.congested and self._suspended is None and len(self.acks) < self.node.limits.max_unacknowledged
-        )
-        if reading != self._reading and self.transport is not None and self.closed is None:
-            self._reading = reading
+        reading = not self.congested and len(self.acks) < self.node.limits.max_unacknowledged
+        if self._suspended is not None:
+            # for the pings of a client whose SUBSCRIBE waits for the store; nothing more before CONNECT is accepted
+            reading = reading and self.session is not None and len(self._waiting) < _MAX_WAITING_PACKETS
+        if reading != self.reading and self.transport is not None and self.closed is None:
+            self.reading = reading
             if reading:
                 self.transport.resume_reading()
             else:

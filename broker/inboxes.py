@@ -252,6 +252,7 @@ class Inboxes:
             device.subscriptions_changed()
         else:
             self.detach(connection)
+            device.session.reserve_items()
 
     def detach(self, connection: Connection) -> None:
         """The device is away. What it acknowledged goes into the next commit; the rest waits in its inbox."""

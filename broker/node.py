@@ -147,6 +147,11 @@ class Node:
         session = connection.session
         if session is None:
             return None
+        if connection.congested and now - connection.congested_since >= self.timeouts.slow_reader:
+            connection.end(CloseReason.NOT_READING)
+            return None
+        if not connection.reading:
+            connection.heard = now  # what we do not read we cannot miss
         if connection.keep_alive and now - connection.heard >= connection.keep_alive:
             connection.end(CloseReason.KEEP_ALIVE_TIMEOUT)
             return None

@@ -105,6 +105,8 @@ class Timeouts(Section):
     """Seconds a delivery waits for its acknowledgement before it is sent again with DUP."""
     max_retries: Annotated[int, Field(ge=0)] = 3
     """Times a delivery is sent again without any acknowledgement before the connection is closed (article 8.1)."""
+    slow_reader: Seconds = 60.0
+    """Seconds that a client may leave a full write buffer unread before its connection is closed."""
     hold_back: Seconds = 5.0
     """Seconds a publish is held back for a missing `seq` before it is answered with a `failed` receipt."""
     collect_acknowledgements: Seconds = 0.02

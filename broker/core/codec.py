@@ -344,12 +344,14 @@ PUBCOMP = b"\x70\x02"
 SUBSCRIPTION_REFUSED = 0x80
 
 
+_SHORT_LENGTHS = [bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1_024)]
+"""Most packets are short, and every packet that goes out needs its length."""
+
+
 def encode_length(length: int) -> bytes:
     """The remaining length as one to four bytes [2.2.3]."""
-    if length < 0x80:
-        return bytes((length,))
-    if length < 0x4000:
-        return bytes((length & 0x7F | 0x80, length >> 7))
+    if length < 1_024:
+        return _SHORT_LENGTHS[length]
     wire = bytearray()
     while True:
         length, digit = length >> 7, length & 0x7F

@@ -27,6 +27,7 @@ class CloseReason(StrEnum):
     CONNECT_TIMEOUT = "no CONNECT in time"
     KEEP_ALIVE_TIMEOUT = "keep alive exceeded"
     ACKNOWLEDGE_TIMEOUT = "deliveries not acknowledged"
+    NOT_READING = "client does not read"
     REFUSED = "CONNECT refused"
     TAKEN_OVER = "taken over by a newer connection"
     TOO_MANY_CONNECTIONS = "too many connections"

@@ -277,9 +277,13 @@ class Session:
                 self.out.append(PUBREL + packet_id.to_bytes(2, "big"))
 
     def suspend(self) -> None:
-        """The connection is gone. Inbox items under way become reserved packet ids, so that an absent device holds no
-        content in memory."""
+        """The connection is gone."""
         self.out = None
+        self.reserve_items()
+
+    def reserve_items(self) -> None:
+        """The inbox feed has stopped: items under way become reserved packet ids, so that an absent device holds no
+        content in memory. They are sent again when the feed comes back to them."""
         reserved = self.reserved or {}
         for packet_id, entry in self.inflight.items():
             message = entry.message if type(entry) is Exactly else entry
