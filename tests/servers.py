@@ -122,15 +122,22 @@ class Aldis:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def logged(self, pattern: str, count: int = 1, timeout: float = PATIENCE) -> list[str]:
-        """Waits until exactly `count` lines of the log match, and returns them."""
+    def logged(self, pattern: str, count: int = 1, *, since: int = 0, timeout: float = PATIENCE) -> list[str]:
+        """Waits until `count` lines of the log match, asserts that it is not more, and returns them. `since` leaves out
+        what stood there when `len(log)` was that."""
         deadline = time.monotonic() + timeout
         while True:
-            lines = [line for line in self.log.splitlines() if re.search(pattern, line)]
+            lines = [line for line in self.log[since:].splitlines() if re.search(pattern, line)]
             if len(lines) >= count or time.monotonic() > deadline:
                 assert len(lines) == count, f"{len(lines)} lines match {pattern!r}:\n" + self.log[-4_000:]
                 return lines
             time.sleep(0.02)
+
+    def end_of(self, client: Client, *, since: int = 0) -> str:
+        """The one log line about the end of this client's connection."""
+        assert isinstance(client.stream, TcpStream)
+        (line,) = self.logged(f"connection ended: .*address='127.0.0.1:{client.stream.port}'", since=since)
+        return line
 
     def memory(self) -> int:
         """Bytes of memory that are this process's own."""

@@ -173,6 +173,7 @@ class TcpStream:
         self.socket.settimeout(PATIENCE)
         self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port = int(self.socket.getsockname()[1])
 
     def send(self, data: bytes) -> None:
         self.socket.settimeout(PATIENCE)
@@ -282,7 +283,8 @@ class Client:
     def expect(self, *packets: bytes, timeout: float = PATIENCE) -> None:
         """The next packets are exactly these."""
         for wanted in packets:
-            assert self.packet(timeout).hex(" ") == wanted.hex(" ")
+            found = self.packet(timeout)
+            assert found == wanted, f"{found[:60].hex(' ')} instead of {wanted[:60].hex(' ')}"
 
     def publication(self, timeout: float = PATIENCE) -> Published:
         """The next packet, which must be a PUBLISH; it is not acknowledged."""
@@ -312,7 +314,8 @@ class Client:
 
     def nothing(self) -> None:
         """The server has nothing for us, and is alive."""
-        assert [wire[:60] for wire in self.settled()] == []
+        found = self.settled()
+        assert not found, [wire[:60] for wire in found]
 
     def closed(self, timeout: float = PATIENCE) -> list[bytes]:
         """Waits until the server closes; returns what it said before."""
