@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -28,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     except SettingsError as error:
         print(f"aldis: {error}", file=sys.stderr)
         return 2
+    os.umask(0o077)  # whatever we write, database and keys, is for this user only
     command: Callable[[Settings], int] = options.run
     return command(settings)
 

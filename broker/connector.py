@@ -14,16 +14,17 @@ from functools import partial
 from typing import Any
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
-from amqtt.broker import Broker, RetainedApplicationMessage
+from amqtt.broker import Broker, BrokerContext, RetainedApplicationMessage
 from amqtt.contexts import BrokerConfig, ListenerType
-from amqtt.errors import BrokerError
+from amqtt.errors import BrokerError, PluginError, PluginLoadError
 from amqtt.events import BrokerEvents
+from amqtt.plugins.base import BasePlugin
 from amqtt.plugins.manager import PluginManager
 from amqtt.session import Session as AmqttSession
 
 from aldis.broker.amqtt_adapter import AdapterTransport
 from aldis.broker.amqtt_context import ConnectorContext
-from aldis.broker.amqtt_plugins import PluginDecisions
+from aldis.broker.amqtt_plugins import HookError, PluginDecisions
 from aldis.broker.connection import Connection
 from aldis.broker.core.packets import Message
 from aldis.broker.core.reasons import CloseReason
@@ -31,7 +32,8 @@ from aldis.broker.listener import Listener
 from aldis.broker.node import Node
 from aldis.broker.websocket import WebSocketServerProtocol
 
-_NAMESPACE = "aldis.broker"
+_NAMESPACE = "aldis.plugins"
+"""Names the plugins' loggers."""
 
 
 class ConnectorError(Exception):
@@ -46,25 +48,31 @@ class Connector(Broker):
 
     def __init__(self, config: dict[str, Any], node: Node, loop: asyncio.AbstractEventLoop) -> None:
         plugins = config.pop("plugins", {})
-        super().__init__(BrokerConfig.from_dict({**config, "plugins": {}}), loop, _NAMESPACE)
+        super().__init__(BrokerConfig.from_dict({**config, "plugins": {}}), loop, "amqtt.broker")
         self.config.plugins = plugins
         self.node = node
         self.services: object = None
         self.decisions: PluginDecisions
 
     def load_plugins(self) -> None:
-        """Imports and makes the plugins of the configuration, in its order. Raises amqtt's `PluginError`s, which name
-        the plugin, and `ValueError` for one that hooks onto an event that does not exist."""
+        """Imports and makes the plugins of the configuration, in its order. Raises `ConnectorError`, also for one that
+        hooks onto an event that does not exist."""
         context = ConnectorContext(self)
         context.config = self.config
-        self.plugins_manager = PluginManager(_NAMESPACE, context, self._loop)
-        self.decisions = PluginDecisions(self.node, self.plugins_manager)
+        try:
+            self.plugins_manager = _Plugins(_NAMESPACE, context, self._loop)
+            self.decisions = PluginDecisions(self.node, self.plugins_manager)
+        except (PluginError, PluginLoadError, HookError) as error:
+            raise ConnectorError(_told(error)) from error
         self.node.decisions = self.decisions
 
     async def start(self) -> None:
-        """Opens the listeners. Raises `BrokerError` naming the address that is taken."""
+        """Opens the listeners. Raises `ConnectorError` naming the address that is taken."""
         self.node.start()
-        await super().start()
+        try:
+            await super().start()
+        except BrokerError as error:
+            raise ConnectorError(_told(error)) from error
 
     async def shutdown(self) -> None:
         """Stops accepting, ends every connection, tells the plugins. Commits are the composition root's to finish
@@ -76,11 +84,11 @@ class Connector(Broker):
                 server.instance.close()
         for connection in list(self.node.connections):
             connection.end(CloseReason.SERVER_SHUTDOWN)
+        await asyncio.sleep(0)  # the plugins hear of those ends before the node's tasks are cancelled
         self.node.stop()
         for task in (self._broadcast_task, self._session_monitor_task):
             if task is not None:
                 task.cancel()
-        await asyncio.sleep(0)
         await self.plugins_manager.wait_fired_events()
         await self.plugins_manager.fire_event(BrokerEvents.POST_SHUTDOWN, wait=True)
         await self.plugins_manager.close()
@@ -181,12 +189,23 @@ class Connector(Broker):
         }
 
 
+class _Plugins(PluginManager[BrokerContext]):
+    """amqtt's loader, which says which plugin it was: amqtt itself does not where an option is wrong."""
+
+    def _load_str_plugin(self, plugin_path: str, plugin_cfg: dict[str, Any] | None = None) -> BasePlugin[BrokerContext]:
+        try:
+            return super()._load_str_plugin(plugin_path, plugin_cfg)
+        except Exception as error:
+            raise ConnectorError(f"plugin {plugin_path}: {_told(error)}") from error
+
+
 def _told(error: BaseException) -> str:
-    """What went wrong: amqtt's words, which name the plugin, and the cause that it wraps in them."""
-    text = str(error)
-    cause = error.__cause__
+    """What went wrong: amqtt's words, and the causes that it wraps in them."""
+    said: list[str] = []
+    cause: BaseException | None = error
     while cause is not None:
-        if str(cause) and str(cause) not in text:
-            text = f"{text}: {cause}"
+        text = str(cause)
+        if text and not any(text in other for other in said):
+            said.append(text)
         cause = cause.__cause__
-    return text
+    return ": ".join(said) or type(error).__name__
