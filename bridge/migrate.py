@@ -8,8 +8,9 @@ installed wheel needs no ini file. A new migration is written with
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from aldis.bridge.schema import REVISION
+from aldis.bridge.sqlite_connection import DatabaseLock
+from aldis.broker.ports import StoreUnavailable
 
 LOCK_TIMEOUT = 10.0
-"""Seconds to wait for another server's migration of the same SQLite file."""
+"""Seconds to wait for others on the same SQLite file: a lock, another migration, a server that is being stopped."""
 
 SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -54,15 +57,12 @@ def current_revision(url: str) -> str | None:
 def upgrade(url: str) -> None:
     """Creates or changes the tables as needed; does nothing to a database that is up to date. Blocks.
 
-    On SQLite all migrations together are one transaction, and a missing file and its folders are made. Raises
-    `MigrationRefused` if the database is newer than this program, locked or not reachable.
+    On SQLite all migrations together are one transaction, a missing file and its folders are made, and a server that
+    uses the file is given `LOCK_TIMEOUT` to go away. Raises `MigrationRefused` if it does not, or if the database is
+    newer than this program, locked or not reachable.
     """
-    database = make_url(url).database
-    if url.startswith("sqlite") and database:
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _connect(url) as connection:
-            _refuse_newer(connection)
+        with _alone(url) if _is_behind(url) else nullcontext(), _connect(url) as connection:
             config = configuration()
             config.attributes["connection"] = connection
             command.upgrade(config, REVISION)
@@ -76,14 +76,41 @@ def configuration() -> Config:
     return config
 
 
-def _refuse_newer(connection: Connection) -> None:
+def _is_behind(url: str) -> bool:
+    target = make_url(url)
+    if target.get_backend_name() == "sqlite" and target.database:
+        Path(target.database).parent.mkdir(parents=True, exist_ok=True)
+    found = current_revision(url)
     known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
-    for revision in MigrationContext.configure(connection).get_current_heads():
-        if revision not in known:
-            raise MigrationRefused(
-                f"the database is at revision {revision}, which this program (revision {REVISION}) does not know: "
-                "it was made by a newer version, use that one"
-            )
+    if found is not None and found not in known:
+        raise MigrationRefused(
+            f"the database is at revision {found}, which this program (revision {REVISION}) does not know: "
+            "it was made by a newer version, use that one"
+        )
+    return found != REVISION
+
+
+@contextmanager
+def _alone(url: str) -> Iterator[None]:
+    """No server may run on the tables while they change. A MySQL server's operator sees to that."""
+    target = make_url(url)
+    if target.get_backend_name() != "sqlite" or not target.database:
+        yield
+        return
+    lock = DatabaseLock(Path(target.database))
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            lock.acquire()
+            break
+        except StoreUnavailable as error:
+            if time.monotonic() >= deadline:
+                raise MigrationRefused(str(error)) from error
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

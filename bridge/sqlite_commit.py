@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterable, Sized
+from typing import TypeVar
 
 import msgspec
 
 from aldis.broker.ports import Batch, Committed, NewMessage, ReceiptState, Stored
+
+K = TypeVar("K", bound=tuple[object, ...])
 
 MAX_HEADS = 200_000
 """Inbox heads kept in memory, about 150 bytes each; beyond it they are read again."""
@@ -22,8 +26,21 @@ WARY_BATCHES = 64
 _encode = msgspec.json.Encoder().encode
 
 
-def _json(value: object) -> str:
-    return str(_encode(value), "utf-8")
+def _json(rows: Sized) -> str | None:
+    return str(_encode(rows), "utf-8") if rows else None
+
+
+def _furthest(records: Iterable[tuple[K, int]]) -> dict[K, int]:
+    """Cumulative records: of several of one key only the furthest means anything."""
+    furthest: dict[K, int] = {}
+    for key, value in records:
+        if furthest.get(key, value) <= value:
+            furthest[key] = value
+    return furthest
+
+
+def _flat(furthest: dict[K, int]) -> list[tuple[object, ...]]:
+    return [(*key, value) for key, value in furthest.items()]
 
 
 # A temporary view takes the batch as one row of JSON arrays; its trigger spreads it over the tables. Outside of BEGIN
@@ -159,7 +176,7 @@ class Committer:
     def __init__(self) -> None:
         self._heads: dict[str, int] = {}
         self._mid: int | None = None
-        self._stamp = 0
+        self._stamp = 0  # `updated` of the last commit's receipts: the time, but rising even where the clock does not
         self._wary = 0
 
     def commit(self, connection: sqlite3.Connection, batch: Batch) -> Committed:
@@ -197,43 +214,34 @@ class Committer:
         if batch.messages:
             self._load_heads(connection, batch.messages)
         numbered = self._number(batch.messages, last_mid, known)
-        moves: dict[tuple[str, str, int], int] = {}
-        for move in batch.moves:
-            target = (move.user, move.device, move.epoch)
-            moves[target] = max(moves.get(target, 0), move.cursor)
-        delivered: dict[tuple[str, str], int] = {}
-        for delivery in batch.delivered:
-            pair = (delivery.reader, delivery.peer)
-            delivered[pair] = max(delivered.get(pair, 0), delivery.mid)
-        reads: dict[tuple[str, str], int] = {}
-        for read in batch.reads:
-            pair = (read.reader, read.peer)
-            reads[pair] = max(reads.get(pair, 0), read.mid)
-        moves_json = _json([(*target, cursor) for target, cursor in moves.items()]) if moves else None
         stamp = self._stamp = max(time.time_ns() // 1_000_000, self._stamp + 1)
+        moves = _furthest(((move.user, move.device, move.epoch), move.cursor) for move in batch.moves)
+        delivered = _furthest(((one.reader, one.peer), one.mid) for one in batch.delivered)
+        reads = _furthest(((one.reader, one.peer), one.mid) for one in batch.reads)
+        moves_json = _json(_flat(moves))
         connection.execute(
             COMMIT,
             (
-                _json(numbered.rows) if numbered.rows else None,
+                _json(numbered.rows),
                 b"".join(numbered.contents),
                 last_mid + 1,
-                _json(list(numbered.heads.items())) if numbered.heads else None,
-                _json([(*key, seq) for key, seq in numbered.sequences.items()]) if numbered.sequences else None,
+                _json(list(numbered.heads.items())),
+                _json(_flat(numbered.sequences)),
                 moves_json,
-                _json([(*pair, mid) for pair, mid in delivered.items()]) if delivered else None,
-                _json([(*pair, mid) for pair, mid in reads.items()]) if reads else None,
+                _json(_flat(delivered)),
+                _json(_flat(reads)),
                 stamp,
             ),
         )
         self._heads.update(numbered.heads)
         self._mid = numbered.mid
-        if known is not None and not numbered.repeats:
-            self._wary -= 1
-        elif numbered.repeats:
+        if numbered.repeats:
             self._wary = WARY_BATCHES
+        elif self._wary:
+            self._wary -= 1
         if not (moves or delivered or reads):
             return Committed(numbered.stored, [], [])
-        pairs = _json(list(delivered | reads)) if delivered or reads else None
+        pairs = _json(list(delivered | reads))
         fenced_json, raised_json = connection.execute(OUTCOME, (moves_json, pairs, stamp)).fetchone()
         stale = set(map(list(moves).__getitem__, _fenced_decoder.decode(fenced_json)))
         return Committed(
@@ -245,7 +253,8 @@ class Committer:
     def _last_mid(self, connection: sqlite3.Connection) -> int:
         if self._mid is None:
             self._mid = int(connection.execute(LAST_MID).fetchone()[0])
-            self._stamp = max(self._stamp, connection.execute(LAST_STAMP).fetchone()[0])
+        if not self._stamp:
+            self._stamp = int(connection.execute(LAST_STAMP).fetchone()[0])
         return self._mid
 
     def _load_heads(self, connection: sqlite3.Connection, messages: list[NewMessage]) -> None:

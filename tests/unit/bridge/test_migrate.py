@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import re
 import sqlite3
 import subprocess
@@ -22,6 +23,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from aldis.bridge import migrate
 from aldis.bridge.schema import REVISION, metadata
+from aldis.bridge.sqlite_connection import DatabaseLock
 
 
 def url(path: Path) -> str:
@@ -116,6 +118,20 @@ def test_a_locked_database_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     other.execute("COMMIT")
     other.close()
     migrate.upgrade(url(path))
+
+
+def test_the_tables_of_a_running_server_are_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.db"
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", 0.1)
+    migrate.upgrade(url(path))
+    server = DatabaseLock(path)
+    server.acquire()
+    migrate.upgrade(url(path))  # nothing to do: the server is not disturbed
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM alembic_version")
+    with pytest.raises(migrate.MigrationRefused, match=f"another server .process {os.getpid()}."):
+        migrate.upgrade(url(path))
+    server.release()
 
 
 def test_something_else_than_a_database_is_refused(tmp_path: Path) -> None:
