@@ -7,12 +7,13 @@ connection only. Our plugins add plain calls, found by name: `handle_publish`, `
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from amqtt.broker import BrokerContext
+from amqtt.broker import BrokerContext, RetainedApplicationMessage
 from amqtt.contexts import Action
 from amqtt.events import BrokerEvents, MQTTEvents
 from amqtt.plugins.manager import PluginManager
@@ -21,7 +22,7 @@ from aldis.broker.amqtt_events import Reframer, application_message, decode_pack
 from aldis.broker.amqtt_session import ConnectorSession
 from aldis.broker.connection import Connection
 from aldis.broker.core.envelope import Reason
-from aldis.broker.core.packets import Connect
+from aldis.broker.core.packets import Connect, Message
 from aldis.broker.core.reasons import ConnectReturn
 from aldis.broker.node import Node
 from aldis.broker.pipeline import Publication
@@ -58,6 +59,8 @@ class PluginDecisions:
             node.publish_gate = self._decide_publish
         listened = [name for name in (*BrokerEvents, *MQTTEvents) if self._listened(name)]
         self._keeps_sessions = bool(self._topic_plugins or listened)
+        if self._listened(BrokerEvents.RETAINED_MESSAGE):
+            node.router.on_retained = self._announce_retained
         if self._listened(MQTTEvents.PACKET_RECEIVED):
             node.packets_received = self._packets_received
         if self._listened(MQTTEvents.PACKET_SENT):
@@ -77,7 +80,7 @@ class PluginDecisions:
 
     def _stages(self) -> list[Any]:
         stages = _hooks(self._manager, "handle_publish")
-        if self._listened(BrokerEvents.MESSAGE_RECEIVED):
+        if self._listened(BrokerEvents.MESSAGE_RECEIVED) and not self._topic_plugins:
             stages.insert(0, self._announce_received)
         if self._listened(BrokerEvents.MESSAGE_BROADCAST):
             stages.append(self._announce_broadcast)
@@ -173,10 +176,29 @@ class PluginDecisions:
         )
 
     async def _decide_publish(self, publication: Publication) -> None:
-        """The gate for nodes with third-party topic plugins. One that raises ends the connection unacknowledged."""
+        """The gate for nodes with third-party topic plugins. One that raises ends the connection unacknowledged. A
+        decision under way is finished even if the connection ends, as any publication is."""
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._node.spawn(self._decide(publication, outcome), "topic decision")
+        await outcome
+
+    async def _decide(self, publication: Publication, outcome: asyncio.Future[None]) -> None:
+        try:
+            if self._listened(BrokerEvents.MESSAGE_RECEIVED):
+                self._announce_received(publication)  # also of what is then refused, as amqtt has it
+            await self._pass_on(publication)
+        except Exception as error:
+            publication.abandon()
+            if outcome.done():
+                raise
+            outcome.set_exception(error)
+        else:
+            if not outcome.done():
+                outcome.set_result(None)
+
+    async def _pass_on(self, publication: Publication) -> None:
         topic = publication.message.topic
-        session = publication.connection.plugin_session
-        if await self._permits(session, topic, Action.PUBLISH):
+        if await self._permits(publication.connection.plugin_session, topic, Action.PUBLISH):
             publication.denied = await self.denied(topic)
             publication.proceed()
         else:
@@ -218,6 +240,11 @@ class PluginDecisions:
         message = application_message(publication.message)
         self._fire(BrokerEvents.MESSAGE_BROADCAST, client_id=publication.device, message=message)
         return True
+
+    def _announce_retained(self, message: Message) -> None:
+        """Of a topic that is forgotten, too: with an empty payload, as amqtt has it."""
+        retained = RetainedApplicationMessage(None, message.topic, message.payload, message.qos)
+        self._fire(BrokerEvents.RETAINED_MESSAGE, client_id=None, retained_message=retained)
 
     def _packets_received(self, connection: Connection, data: bytes) -> None:
         reframer = self._reframers.setdefault(connection, Reframer())

@@ -59,7 +59,11 @@ def _on_publish_exactly(connection: Connection, session: Session, packet: Messag
         gate = connection.node.publish_gate
         if gate is not None:
             return gate(publication)
-        publication.proceed()
+        try:
+            publication.proceed()
+        except Exception:
+            publication.abandon()  # never passed on, so its repeat counts as new
+            raise
     else:
         earlier = session.pending_incoming(packet.packet_id)
         if isinstance(earlier, Publication):

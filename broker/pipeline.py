@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from aldis.broker.core.acks import AckSlot
 from aldis.broker.core.envelope import Envelope, EnvelopeError, Reason, parse_chat, render_failed, render_sent
 from aldis.broker.core.packets import Message
+from aldis.broker.core.reasons import CloseReason
 from aldis.broker.core.session import Session
 
 if TYPE_CHECKING:
@@ -104,9 +105,8 @@ class Publication(AckSlot):
 
     def share(self, again: Publication) -> None:
         """The same QoS 2 PUBLISH came again on a newer connection, which now waits for the same outcome."""
-        if self._shared is None:
-            self._shared = []
-        self._shared.append(again)
+        waiting = [one for one in self._shared or () if one.connection.closed is None]
+        self._shared = [*waiting, again]
 
     def follow(self, first: Publication) -> None:
         """This one repeats `first`, which has no outcome yet: whatever becomes of that one is the answer to both."""
@@ -115,9 +115,12 @@ class Publication(AckSlot):
         first._followers.append(self)
 
     def abandon(self) -> None:
-        """Gives the PUBLISH up without an answer; a repeat of it counts as new."""
+        """Gives the PUBLISH up without an answer; a repeat of it counts as new. Who has repeated it already on a newer
+        connection is disconnected, and so repeats it once more."""
         if self.message.qos == 2:
             self.session.forget_incoming(self.message.packet_id)
+        for again in self._shared or ():
+            again.connection.end(CloseReason.INTERNAL_ERROR, "the PUBLISH that it repeated came to nothing")
         for follower in self._followers or ():
             follower.abandon()
 

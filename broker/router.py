@@ -36,12 +36,14 @@ class Router:
     """Subscriptions, retained messages and delivery to the sessions of this node.
 
     `touch` is told every connection that was given something to write. A route is looked up once per topic and
-    remembered until any subscription changes; the memory of routes is bounded.
+    remembered until any subscription changes; the memory of routes is bounded. `on_retained`, where set, is told every
+    message that is now retained, and with an empty payload every topic that no longer is.
     """
 
     def __init__(self, touch: Callable[[Connection], None], max_retained: int) -> None:
         self.subscriptions: SubscriptionTree[Subscriber] = SubscriptionTree()
         self.retained: RetainedTree[Message] = RetainedTree()
+        self.on_retained: Callable[[Message], None] | None = None
         self._touch = touch
         self._max_retained = max_retained
         self._routes: dict[str, Route] = {}
@@ -84,9 +86,14 @@ class Router:
         """Keeps the last message of a topic; an empty one forgets it [MQTT-3.3.1-10]. At the limit a new topic is not
         kept: what is there stays true."""
         if not message.payload:
-            self.retained.pop(message.topic)
+            if self.retained.pop(message.topic) is None:
+                return
         elif len(self.retained) < self._max_retained or self.retained.get(message.topic) is not None:
             self.retained.put(message.topic, Message(message.topic, message.payload, message.qos, retain=True))
+        else:
+            return
+        if self.on_retained is not None:
+            self.on_retained(message)
 
     def subscribe(self, subscriber: Subscriber, filter: str, qos: int) -> None:
         self.subscriptions.add(filter, subscriber, qos)

@@ -115,10 +115,10 @@ class TopicRules(BaseTopicPlugin):
     ) -> bool | None:
         user = None if session is None else session.username
         self.asked.append((user, topic, action))
+        if topic in self.config.slow and action is Action.PUBLISH:
+            await asyncio.sleep(self.config.seconds)
         if topic in self.raising:
             raise RuntimeError("the rules are on fire")
-        if topic in self.config.slow:
-            await asyncio.sleep(self.config.seconds)
         names = {Action.PUBLISH: "publish", Action.RECEIVE: "receive", Action.SUBSCRIBE: "subscribe"}
         return action is None or user not in self.config.denied.get(names[action], [])
 
