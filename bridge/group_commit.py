@@ -20,13 +20,18 @@ from aldis.broker.ports import Batch, Committed, CursorMove, Delivered, NewMessa
 
 logger = logging.getLogger(__name__)
 
+BATCH_BYTES = 33_554_432
+"""Content of one batch; more wait for the next one. A back end holds a few copies of it for a moment, and has limits of
+its own (SQLite: a billion bytes in one value, MySQL: `max_allowed_packet`)."""
+
 
 class _Collected:
     """A batch being filled. Moves and receipts are cumulative, so only the furthest of each is kept."""
 
-    __slots__ = ("delivered", "messages", "moves", "reads")
+    __slots__ = ("delivered", "messages", "moves", "reads", "size")
 
     def __init__(self) -> None:
+        self.size = 0
         self.messages: list[NewMessage] = []
         # The epoch is part of the key: an old owner's late move neither replaces the new owner's nor hides behind
         # it, and the store is the one to fence it.
@@ -46,7 +51,8 @@ class GroupCommit:
 
     `on_committed(batch, committed)` is called in the event loop, once per batch, in the order of the commits; what it
     raises is logged and stops nothing. `on_unavailable(error)` is called when the store begins to refuse,
-    `on_recovered()` when it has taken a batch again. A batch holds at most `limit` messages.
+    `on_recovered()` when it has taken a batch again. A batch holds at most `limit` messages and
+    `BATCH_BYTES` of content, or one message.
 
     What was handed over is kept until the store has taken it or the process ends; nobody may acknowledge it before
     `on_committed`. While the store is unavailable messages pile up here: the caller bounds them by `pending`.
@@ -100,10 +106,12 @@ class GroupCommit:
         if self._stopping:
             return
         collected = self._open
-        if len(collected.messages) >= self._limit:
+        size = len(message.content)
+        if len(collected.messages) >= self._limit or (collected.size + size > BATCH_BYTES and collected.messages):
             self._full.append(collected)
             collected = self._open = _Collected()
         collected.messages.append(message)
+        collected.size += size
         self._pending += 1
         if self._idle is not None:
             self._wake()

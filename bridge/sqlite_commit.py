@@ -1,7 +1,18 @@
 """The group commit on SQLite: a whole batch is one statement, and so one step of the database.
 
 Why one: the event loop is busy in another thread. Every step of a statement lets go of the interpreter lock and waits
-to get it back, so a transaction of many steps stands still many times while SQLite's write lock is held.
+to get it back, so a transaction of many steps stands still many times while SQLite's write lock is held. Outside of
+BEGIN it also needs no journal of the single statement. 500 messages with their items, fsync included, ms at the median
+(and the 90th percentile) and CPU of the writer per message, with an idle and with a fully busy uvloop in the main
+thread (2 cores; `python -m benchmarks.store` measures the real store):
+
+    one row per step (executemany)          idle  4.7 ( 8.1) ms   7.7 us     busy   9.6 (17.9) ms   8.7 us
+    64 rows per INSERT … VALUES             idle  7.3 (10.5) ms  12.0 us     busy  23.9 (36.4) ms  18.2 us
+    500 rows per INSERT … VALUES            idle  5.0 ( 8.4) ms   9.0 us     busy  12.1 (22.9) ms  11.5 us
+    INSERT … FROM json_each within BEGIN    idle  5.9 ( 9.3) ms  10.9 us     busy  23.1 (37.5) ms  16.5 us
+    one INSERT, spread by a trigger         idle  4.2 ( 7.3) ms   7.7 us     busy   7.5 (11.0) ms   8.9 us
+
+About 2 us of that is JSON, 0.6 us Python; the rest is B-trees, the write-ahead log and the disk.
 """
 
 from __future__ import annotations

@@ -100,6 +100,23 @@ async def test_a_batch_holds_at_most_the_limit() -> None:
     assert heard.tags == list(range(35))
 
 
+async def test_a_batch_holds_a_bounded_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aldis.bridge.group_commit.BATCH_BYTES", 100)
+    store, heard = FlakyStore(), Heard()
+    async with writing(store, heard) as writer:
+        for i, size in enumerate([60, 40, 1, 99, 500, 1, 100]):
+            writer.append(chat(content=b"x" * size, tag=i))
+        await writer.flush()
+    assert [[len(message.content) for message in batch.messages] for batch in store.batches] == [
+        [60, 40],
+        [1, 99],
+        [500],
+        [1],
+        [100],
+    ]
+    assert heard.tags == list(range(7))
+
+
 async def test_no_task_and_no_future_per_message() -> None:
     store, heard = FlakyStore(), Heard()
     async with writing(store, heard) as writer:

@@ -201,6 +201,15 @@ async def test_content_that_nothing_should_have_written_can_still_be_read(store:
     assert [item.content for item in await store.items("bob", after=0, limit=9)] == contents
 
 
+async def test_a_page_longer_than_sqlite_allows_comes_in_parts(store: SqliteStore) -> None:
+    await commit(store, *[chat(content=b"x" * 10_000) for _ in range(20)])
+    await store._reader.call(lambda connection: connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 35_000))
+    seen: list[int] = []
+    while page := await store.items("bob", after=len(seen), limit=20):
+        seen += [item.n for item in page]
+    assert seen == list(range(1, 21))
+
+
 # --- opening and closing
 
 
