@@ -50,11 +50,12 @@ def _packet_end(data: bytes, position: int) -> int | None:
     return None
 
 
-async def decode_packets(data: bytes) -> list[Any]:
-    """Whole packets, as amqtt's own objects, passwords left out: amqtt's packet logger would write them down."""
-    packets = []
+async def decode_packets(data: bytes, count: int | None = None) -> list[Any]:
+    """The first `count` whole packets, or all, as amqtt's own objects. Passwords are left out: amqtt's packet logger
+    would write them down."""
+    packets: list[Any] = []
     position = 0
-    while (end := _packet_end(data, position)) is not None:
+    while len(packets) != count and (end := _packet_end(data, position)) is not None:
         reader = BufferReader(data[position:end])
         header = await MQTTFixedHeader.from_stream(reader)
         if header is not None:

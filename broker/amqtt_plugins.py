@@ -246,16 +246,20 @@ class PluginDecisions:
         retained = RetainedApplicationMessage(None, message.topic, message.payload, message.qos)
         self._fire(BrokerEvents.RETAINED_MESSAGE, client_id=None, retained_message=retained)
 
-    def _packets_received(self, connection: Connection, data: bytes) -> None:
+    def _packets_received(self, connection: Connection, data: bytes, count: int) -> None:
+        """`count` packets were understood; what comes after them in `data` is incomplete, or malformed."""
         reframer = self._reframers.setdefault(connection, Reframer())
         data = reframer.feed(data)
-        self._node.spawn(self._fire_packets(MQTTEvents.PACKET_RECEIVED, connection, data), "packet event")
+        if count:
+            self._node.spawn(self._fire_packets(MQTTEvents.PACKET_RECEIVED, connection, data, count), "packet event")
 
     def _packets_sent(self, connection: Connection, data: bytes) -> None:
         self._node.spawn(self._fire_packets(MQTTEvents.PACKET_SENT, connection, data), "packet event")
 
-    async def _fire_packets(self, event: MQTTEvents, connection: Connection, data: bytes) -> None:
-        for packet in await decode_packets(data):
+    async def _fire_packets(
+        self, event: MQTTEvents, connection: Connection, data: bytes, count: int | None = None
+    ) -> None:
+        for packet in await decode_packets(data, count):
             await self._manager.fire_event(event, packet=packet, session=connection.plugin_session)
 
     def _fire(self, event: BrokerEvents, **arguments: Any) -> None:

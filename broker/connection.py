@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         self.heard = self.node.now
         packets = self._decoder.feed(data)
         if self.node.packets_received is not None:
-            self.node.packets_received(self, data)
+            self.node.packets_received(self, data, len(packets))
         if self._suspended is not None:
             self._wait(packets)
             return

@@ -45,7 +45,7 @@ class Node:
         self.publish_gate: Callable[[Publication], Coroutine[Any, Any, None]] | None = None
         self.decisions: Decisions
         self.inboxes: InboxSide | None = None
-        self.packets_received: Callable[[Connection, bytes], None] | None = None
+        self.packets_received: Callable[[Connection, bytes, int], None] | None = None
         self.packets_sent: Callable[[Connection, bytes], None] | None = None
         self.on_tick: list[Callable[[float], None]] = []
         self.connections: set[Connection] = set()
