@@ -3,7 +3,7 @@
     event loop --commit, claim, release, forget_device--> writer thread, its own connection (synchronous=FULL)
     event loop --items, head, receipts_for, …-----------> reader thread, its own connection (query_only)
 
-Statements: `sqlite_commit`, `sqlite_devices`, `sqlite_reads`. Threads and trouble: `sqlite_connection`.
+Statements: `sqlite_batch`, `sqlite_devices`, `sqlite_reads`. Threads and trouble: `sqlite_connection`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from aldis.bridge import sqlite_commit, sqlite_devices, sqlite_reads
+from aldis.bridge import sqlite_batch, sqlite_commit, sqlite_devices, sqlite_reads
 from aldis.bridge.schema import REVISION
 from aldis.bridge.sqlite_connection import OLDEST_SQLITE, ConnectionThread, DatabaseLock
 from aldis.bridge.sqlite_devices import Leaving, Taking
@@ -204,7 +204,7 @@ def _prepare_writer(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute("PRAGMA secure_delete = OFF")
     _prepare(connection)
-    connection.executescript(sqlite_commit.SCHEMA)
+    connection.executescript(sqlite_batch.SCHEMA)
 
 
 def _prepare_reader(connection: sqlite3.Connection) -> None:

@@ -1,6 +1,6 @@
 """What a group commit and a backlog read of the SQLite store cost, with an idle and with a busy event loop.
 
-    python -m benchmarks.store [folder]
+    python scripts/measure_store.py [folder]
 
 The busy loop carries bytes between socket pairs with about 20 us of Python per read, as fast as it can: that is the
 loop of a node under full load, and the writer and reader threads have to get the interpreter lock from it. The folder
@@ -90,7 +90,8 @@ async def measure(path: Path, *, busy: bool) -> None:
         began = time.perf_counter()
         last = await store.commit(batch)
         wall.append((time.perf_counter() - began) * 1e3)
-        assert not last.fenced and len(last.receipts) == len(batch.delivered)
+        if last.fenced or len(last.receipts) != len(batch.delivered):
+            raise SystemExit("the store did not do what was measured")
     sqlite_commit.Committer.commit = commit  # type: ignore[method-assign]
     began, began_cpu = time.perf_counter(), time.process_time()
     read = sum(await asyncio.gather(*[drain(store, f"bob{i}") for i in range(PAIRS)]))
