@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 
 from aldis.broker.connection import Connection
 
 _MAX_LENGTH_BYTES = 4
+_CLOSE_PATIENCE = 1.0
+"""Seconds that closing may take; after that, whoever accepted the connection has to let go of it."""
 
 
 class AdapterTransport:
@@ -21,27 +24,28 @@ class AdapterTransport:
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._written = asyncio.Event()
-        self._closing = False
+        self._undrained = 0
+        self._ended = asyncio.Event()
 
     async def run(self) -> None:
         """Serves the connection until it ends."""
         peer = self._writer.get_peer_info()
         self._connection.begin(self, f"{peer[0]}:{peer[1]}" if peer else "external")
-        writing = asyncio.ensure_future(self._drain())
-        reading = asyncio.ensure_future(self._read())
+        tasks = [asyncio.ensure_future(work) for work in (self._read(), self._drain(), self._ended.wait())]
         try:
-            await asyncio.wait([reading, writing], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            reading.cancel()
+            for task in tasks:
+                task.cancel()
             self._connection.connection_lost(None)
-            self._closing = True
-            self._written.set()
-            await asyncio.gather(reading, writing, return_exceptions=True)
-            await self._writer.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_CLOSE_PATIENCE):
+                    await self._writer.close()
 
     async def _read(self) -> None:
         try:
-            while not self._closing:
+            while True:
                 await self._may_read.wait()
                 packet = await self._packet()
                 if not packet:
@@ -68,21 +72,31 @@ class AdapterTransport:
         return head + (await self._reader.read(length) if length else b"")
 
     async def _drain(self) -> None:
-        while not self._closing:
+        while True:
             await self._written.wait()
             self._written.clear()
+            draining = self._undrained
             await self._writer.drain()
+            self._undrained -= draining
+            if self._connection.congested and self._undrained <= self._limit:
+                self._connection.resume_writing()
+
+    @property
+    def _limit(self) -> int:
+        return self._connection.node.limits.max_write_buffer
 
     def write(self, data: bytes) -> None:
         self._writer.write(data)
+        self._undrained += len(data)
         self._written.set()
+        if self._undrained > self._limit and not self._connection.congested:
+            self._connection.pause_writing()
 
     def close(self) -> None:
-        self._closing = True
-        self._written.set()
+        self._ended.set()
 
     def abort(self) -> None:
-        self.close()
+        self._ended.set()
 
     def pause_reading(self) -> None:
         self._may_read.clear()

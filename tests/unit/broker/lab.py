@@ -113,12 +113,20 @@ class Lab:
         return self.connector.plugins_manager.get_plugin(name)
 
 
-def make(plugins: Plugins, limits: Limits | None = None, timeouts: Timeouts | None = None) -> Connector:
-    """A connector with its plugins loaded, not started."""
+def make(
+    plugins: Plugins,
+    limits: Limits | None = None,
+    timeouts: Timeouts | None = None,
+    listeners: Plugins | None = None,
+) -> Connector:
+    """A connector with its plugins loaded, not started. `listeners` come beside the default one."""
     loop = asyncio.get_running_loop()
     node = Node(limits or Limits(), timeouts or Timeouts(), loop)
     config = {
-        "listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:0", "max_connections": 100}},
+        "listeners": {
+            "default": {"type": "tcp", "bind": "127.0.0.1:0", "max_connections": 100},
+            **{name: dict(options) for name, options in (listeners or {}).items()},
+        },
         "plugins": {path: dict(options) for path, options in plugins.items()},
     }
     connector = Connector(config, node, loop)
@@ -128,10 +136,13 @@ def make(plugins: Plugins, limits: Limits | None = None, timeouts: Timeouts | No
 
 @asynccontextmanager
 async def running(
-    plugins: Plugins | None = None, limits: Limits | None = None, timeouts: Timeouts | None = None
+    plugins: Plugins | None = None,
+    limits: Limits | None = None,
+    timeouts: Timeouts | None = None,
+    listeners: Plugins | None = None,
 ) -> AsyncIterator[Lab]:
     """A started connector; anybody may connect if no plugins are named."""
-    connector = make({ANONYMOUS: {}} if plugins is None else plugins, limits, timeouts)
+    connector = make({ANONYMOUS: {}} if plugins is None else plugins, limits, timeouts, listeners)
     await connector.start()
     lab = Lab(connector)
     try:
