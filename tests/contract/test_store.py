@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from aldis.broker.ports import Batch, CursorMove, Item, Kind, Store, Stored
@@ -284,3 +286,25 @@ async def test_everything_is_there_after_reopening(reopen: Reopen) -> None:
         assert (await store.claim("bob", "phone", now=11, limit=5)).epoch == claim.epoch + 1
     finally:
         await store.close()
+
+
+async def test_readers_see_whole_batches_while_the_writer_writes(store: Store) -> None:
+    done = False
+    seen: list[int] = []
+
+    async def read() -> None:
+        while not done:
+            items = await store.items("bob", after=0, limit=10_000)
+            seen.append(len(items))
+            assert [item.n for item in items] == list(range(1, len(items) + 1))
+            assert await store.head("bob") >= len(items)
+            await asyncio.sleep(0)
+
+    readers = [asyncio.ensure_future(read()) for _ in range(3)]
+    for _ in range(30):
+        await commit(store, *[chat() for _ in range(20)])
+        await asyncio.sleep(0)
+    done = True
+    await asyncio.gather(*readers)
+    assert all(number % 20 == 0 for number in seen)
+    assert await store.head("bob") == 600

@@ -64,9 +64,9 @@ async def test_a_commit_waits_for_its_turn(tmp_path: Path) -> None:
 
 async def test_neither_side_starves_under_full_load(tmp_path: Path) -> None:
     path = new_database(tmp_path)
-    store = SqliteStore(path, busy_timeout=1.0)
+    store = SqliteStore(path, busy_timeout=5.0)
     await store.open()
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": 1.0})
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": 5.0})
     loop = asyncio.get_running_loop()
     end = loop.time() + 1.0
     commits = 0
@@ -91,7 +91,7 @@ async def test_neither_side_starves_under_full_load(tmp_path: Path) -> None:
     await asyncio.gather(message_path(), accounts())
     await engine.dispose()
     await store.close()
-    assert max(waits) < 0.9, "nobody ran into the busy timeout"
+    assert max(waits) < 2.0, "nobody came near the busy timeout"
     assert min(commits, len(waits)) * 3 > max(commits, len(waits)), (commits, len(waits))
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM im_user").fetchone() == (len(waits),)
