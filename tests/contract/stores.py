@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 from aldis.bridge import migrate
 from aldis.bridge.memory import MemoryStore
@@ -18,16 +17,16 @@ Reopen = Callable[[], Store]
 
 
 @cache
-def _migrated() -> Path:
-    """An empty database, made once: a copy costs a millisecond, a migration a hundred."""
-    path = Path(mkdtemp(prefix="aldis-contract-")) / "empty.db"
-    migrate.upgrade(f"sqlite:///{path}")
-    return path
+def _empty_database() -> bytes:
+    """Made once: writing it out again costs a millisecond, a migration a hundred."""
+    with TemporaryDirectory() as folder:
+        migrate.upgrade(f"sqlite:///{folder}/empty.db")
+        return (Path(folder) / "empty.db").read_bytes()
 
 
 def new_database(folder: Path, name: str = "aldis.db") -> Path:
     path = folder / name
-    shutil.copyfile(_migrated(), path)
+    path.write_bytes(_empty_database())
     return path
 
 
