@@ -54,6 +54,9 @@ class GroupCommit:
     `on_recovered()` when it has taken a batch again. A batch holds at most `limit` messages and
     `BATCH_BYTES` of content, or one message.
 
+    While commits follow one another, each waits for half as long as the last one took, at most `linger` seconds, so
+    that more messages share it; the first one after a pause waits for nobody.
+
     What was handed over is kept until the store has taken it or the process ends; nobody may acknowledge it before
     `on_committed`. While the store is unavailable messages pile up here: the caller bounds them by `pending`.
     """
@@ -67,6 +70,7 @@ class GroupCommit:
         on_recovered: Callable[[], None] | None = None,
         retry: float = 0.5,
         limit: int = 1_000,
+        linger: float = 0.0,
     ) -> None:
         self._store = store
         self._on_committed = on_committed
@@ -74,6 +78,7 @@ class GroupCommit:
         self._on_recovered = on_recovered
         self._retry = retry
         self._limit = limit
+        self._linger = linger
         self._open = _Collected()
         self._full: deque[_Collected] = deque()
         self._pending = 0
@@ -188,14 +193,18 @@ class GroupCommit:
             idle.set_result(None)
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             collected = self._take()
             if collected is not None:
+                begun = loop.time()
                 await self._finish(collected.batch())
+                if self._linger and self._open and not (self._full or self._stopping):
+                    await asyncio.sleep(min(self._linger, (loop.time() - begun) / 2))
             elif self._stopping:
                 return
             else:
-                self._idle = asyncio.get_running_loop().create_future()
+                self._idle = loop.create_future()
                 await self._idle
 
     def _take(self) -> _Collected | None:

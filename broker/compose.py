@@ -117,6 +117,7 @@ class Server:
             on_committed=inboxes.committed,
             retry=settings.timeouts.commit_retry,
             limit=settings.limits.commit_batch,
+            linger=settings.timeouts.commit_linger,
         )
         writer.start()
         self._writer = inboxes.writer = writer

@@ -116,6 +116,9 @@ class Timeouts(Section):
     """Seconds a persistent session without a connection is kept: a week."""
     commit_retry: Seconds = 0.5
     """Seconds between attempts of a group commit while the store is unavailable."""
+    commit_linger: Annotated[float, Field(ge=0)] = 0.003
+    """Seconds, at most, that a group commit waits for more messages while commits follow one another. Under full load a
+    third more messages share each fsync; a single message on a quiet server never waits."""
     shutdown: Seconds = 10.0
     """Seconds that running commits and the HTTP server may take to finish at shutdown."""
 
