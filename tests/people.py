@@ -14,8 +14,6 @@ from tests.servers import Aldis
 from tests.wire import (
     ACCEPTED,
     PATIENCE,
-    PINGREQ,
-    PINGRESP,
     Client,
     Closed,
     Published,
@@ -29,6 +27,8 @@ from tests.wire import (
     pubrec,
     pubrel,
     subscribe,
+    unsuback,
+    unsubscribe,
 )
 
 _numbers = itertools.count(1)
@@ -123,6 +123,11 @@ class Device(Client):
         self.until(lambda: id in self.acknowledged)
         self.acknowledged.remove(id)
 
+    def subscribed(self, *filters: tuple[str, int], id: int = 0) -> Device:
+        """As `Client.subscribed`, but what comes before the SUBACK is read: receipts may [3.8.4]."""
+        assert self.asked_for(*filters) == [qos for _, qos in filters]
+        return self
+
     def asked_for(self, *filters: tuple[str, int]) -> list[int]:
         """SUBSCRIBE, and the codes of its SUBACK."""
         self.send(subscribe(self.next_id(), *filters))
@@ -167,9 +172,11 @@ class Device(Client):
             self.read(deadline - time.monotonic())
 
     def caught_up(self) -> None:
-        """Reads everything that the server has for us before it answers a ping."""
-        self.send(PINGREQ)
-        while self.read() != PINGRESP:
+        """Reads everything that the server has for us by now, what follows a SUBSCRIBE included. (A ping would not do: it
+        is answered even while a SUBSCRIBE waits for the store.)"""
+        id = self.next_id()
+        self.send(unsubscribe(id, "never/subscribed"))
+        while self.read() != unsuback(id):
             pass
 
     def documents(self, kind: str = "chat") -> list[dict[str, Any]]:
