@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 SERVER = "$server"
 """Stands where a user id would, for what the server itself has to say."""
 
-_INBOX_LEVELS = 4
+INBOX_LEVELS = 4
+"""Levels of a topic below an inbox: `inbox/{to}/{kind}/{from}`."""
 
 Stage = Callable[["Publication"], bool]
 
@@ -141,7 +142,7 @@ class Publication(AckSlot):
         """Acknowledges, and says why the message goes nowhere: 3.1.1 has no negative acknowledgement."""
         self.connection.node.refused(self, reason)
         levels = self.levels
-        if levels[0] == "inbox" and len(levels) == _INBOX_LEVELS:
+        if levels[0] == "inbox" and len(levels) == INBOX_LEVELS:
             if self.envelope is None and id is None and levels[2] == "chat":
                 self._read_envelope()  # refused before anyone looked: the receipt still has to name the message
             envelope = self.envelope

@@ -9,13 +9,12 @@ from amqtt.plugins.base import BasePlugin
 
 from aldis.broker.core.envelope import Reason
 from aldis.broker.core.topics import covers
-from aldis.broker.pipeline import Publication
+from aldis.broker.pipeline import INBOX_LEVELS, Publication
 from aldis.broker.ports import Announcement, RelationChanged, StoreUnavailable
 from aldis.plugins.services import services_of
 
 logger = logging.getLogger(__name__)
 
-_INBOX_LEVELS = 4
 _FOR_FRIENDS = frozenset({"chat", "typing", "receipt"})
 
 
@@ -85,7 +84,7 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
     def _judge(self, publication: Publication) -> Reason | None:
         levels, user = publication.levels, publication.user
         if levels[0] == "inbox":
-            if len(levels) != _INBOX_LEVELS or levels[2] not in _FOR_FRIENDS:
+            if len(levels) != INBOX_LEVELS or levels[2] not in _FOR_FRIENDS:
                 return Reason.BAD_TOPIC
             if levels[3] != user:
                 return Reason.NOT_SENDER

@@ -8,7 +8,7 @@ from amqtt.plugins.base import BasePlugin
 
 from aldis.broker.core.envelope import EnvelopeError, Reason, parse_receipt
 from aldis.broker.core.packets import Message
-from aldis.broker.pipeline import Publication
+from aldis.broker.pipeline import INBOX_LEVELS, Publication
 from aldis.plugins.envelopes import read_envelope
 from aldis.plugins.services import services_of
 
@@ -34,16 +34,18 @@ class Delivery(BasePlugin):  # type: ignore[type-arg]
         levels = publication.levels
         if levels[0] != "inbox":
             return True
-        kind = levels[2]
+        kind = levels[2] if len(levels) == INBOX_LEVELS else ""
         if kind == "chat":
             if publication.envelope is not None or read_envelope(publication, self._services.settings.limits):
                 self._services.inboxes.submit(publication, levels[1])
         elif kind == "receipt":
             self._receipt(publication)
-        else:
+        elif kind == "typing":
             message = publication.message
-            self._services.node.router.publish(Message(message.topic, message.payload))  # typing: QoS 0, never stored
+            self._services.node.router.publish(Message(message.topic, message.payload))  # QoS 0, never stored
             publication.settle()
+        else:
+            publication.reject(Reason.BAD_TOPIC)
         return False
 
     def _receipt(self, publication: Publication) -> None:

@@ -12,7 +12,7 @@ from aldis.broker.core.envelope import Reason
 from aldis.broker.core.idempotency import PENDING, RecentIds
 from aldis.broker.core.reorder import Action, Held, Overflow, Release, Reorder, Repeat
 from aldis.broker.core.session import Session
-from aldis.broker.pipeline import Publication
+from aldis.broker.pipeline import INBOX_LEVELS, Publication
 from aldis.broker.ports import StoreUnavailable
 from aldis.plugins.envelopes import read_envelope
 from aldis.plugins.services import services_of
@@ -45,8 +45,11 @@ class Ordering(BasePlugin):  # type: ignore[type-arg]
     def handle_publish(self, publication: Publication) -> bool:
         """A stage of the pipeline: lets a chat publish go on when it is new and its turn has come."""
         levels = publication.levels
-        if levels[0] != "inbox" or levels[2] != "chat":
+        if levels[0] != "inbox" or len(levels) != INBOX_LEVELS or levels[2] != "chat":
             return True
+        if publication.connection.closed is not None:
+            publication.abandon()  # a plugin has taken its time to allow it: the client will send it again
+            return False
         services = self._services
         if publication.envelope is None and not read_envelope(publication, services.settings.limits):
             return False

@@ -113,13 +113,13 @@ class Lab:
         return self.connector.plugins_manager.get_plugin(name)
 
 
-def make(
+def connector(
     plugins: Plugins,
     limits: Limits | None = None,
     timeouts: Timeouts | None = None,
     listeners: Plugins | None = None,
 ) -> Connector:
-    """A connector with its plugins loaded, not started. `listeners` come beside the default one."""
+    """A connector whose plugins are not loaded yet. `listeners` come beside the default one."""
     loop = asyncio.get_running_loop()
     node = Node(limits or Limits(), timeouts or Timeouts(), loop)
     config = {
@@ -129,9 +129,14 @@ def make(
         },
         "plugins": {path: dict(options) for path, options in plugins.items()},
     }
-    connector = Connector(config, node, loop)
-    connector.load_plugins()
-    return connector
+    return Connector(config, node, loop)
+
+
+def make(*given: Any) -> Connector:
+    """A connector with its plugins loaded, not started; the arguments are those of `connector`."""
+    made = connector(*given)
+    made.load_plugins()
+    return made
 
 
 @asynccontextmanager
@@ -142,12 +147,12 @@ async def running(
     listeners: Plugins | None = None,
 ) -> AsyncIterator[Lab]:
     """A started connector; anybody may connect if no plugins are named."""
-    connector = make({ANONYMOUS: {}} if plugins is None else plugins, limits, timeouts, listeners)
-    await connector.start()
-    lab = Lab(connector)
+    made = make({ANONYMOUS: {}} if plugins is None else plugins, limits, timeouts, listeners)
+    await made.start()
+    lab = Lab(made)
     try:
         yield lab
     finally:
-        await connector.shutdown()
+        await made.shutdown()
         for client in lab.clients:
             client.close()
