@@ -6,7 +6,6 @@ so its memory grows with every message: it is not for a server that runs for lon
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import NamedTuple
 
 from aldis.broker.ports import (
@@ -44,7 +43,6 @@ class MemoryStore:
         self._commits = 0
         self._first: dict[tuple[str, str, str], Stored] = {}
         self._inboxes: dict[str, list[_Message]] = {}
-        self._pairs: dict[tuple[str, str], list[int]] = {}
         self._sequences: dict[tuple[str, str, str], int] = {}
         self._devices: dict[str, dict[str, Device]] = {}
         self._receipts: dict[tuple[str, str], ReceiptState] = {}
@@ -81,7 +79,6 @@ class MemoryStore:
         )
         n = self._put(message.recipient, row)
         sync_n = self._put(message.sender, row) if message.sync and message.sender != message.recipient else None
-        self._pairs.setdefault((message.recipient, message.sender), []).append(self._mid)
         stored = Stored(self._mid, n, message.created, sync_n)
         if message.id is not None:
             self._first[message.sender, message.device, message.id] = stored
@@ -108,11 +105,10 @@ class MemoryStore:
                 state.delivered = delivered.mid
                 raised[delivered.reader, delivered.peer] = None
         for read in batch.reads:
-            mids = self._pairs.get((read.reader, read.peer), [])
-            below = bisect_right(mids, read.mid)
+            inbox = self._inboxes.get(read.reader)
             state = self._receipt(read.reader, read.peer)
-            if below and mids[below - 1] > state.read:
-                state.read = mids[below - 1]
+            if inbox and min(read.mid, inbox[-1].mid) > state.read:
+                state.read = min(read.mid, inbox[-1].mid)
                 raised[read.reader, read.peer] = None
         for key in raised:
             self._receipts[key] = self._receipt(*key)

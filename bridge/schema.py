@@ -120,7 +120,6 @@ im_message = Table(
     Column("n", BigInteger, nullable=False),  # number in the recipient's inbox, to answer a repeat from one row
     Column("sync_n", BigInteger, nullable=True),  # number of the copy in the sender's own inbox, for the same reason
     Index("im_message_key", "sender", "device", "id", unique=True),
-    Index("im_message_pair", "recipient", "sender", "mid"),
     sqlite_autoincrement=True,
 )
 

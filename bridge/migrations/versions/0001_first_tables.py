@@ -106,7 +106,6 @@ def create_messages() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("im_message_key", "im_message", ["sender", "device", "id"], unique=True)
-    op.create_index("im_message_pair", "im_message", ["recipient", "sender", "mid"])
     op.create_table(
         "im_offline",
         sa.Column("to_user_id", USER, primary_key=True),
