@@ -18,6 +18,12 @@ logger = logging.getLogger(__name__)
 _FOR_FRIENDS = frozenset({"chat", "typing", "receipt"})
 
 
+class _Reading:
+    """One reading of the directory under way. `outdated`: a change was announced since it began."""
+
+    outdated = False
+
+
 class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
     """Nobody publishes as someone else, reads another's inbox, or writes to who has not accepted (promise 7).
 
@@ -37,6 +43,7 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
         super().__init__(context)
         self._services = services_of(context)
         self._correspondents: dict[str, frozenset[str]] = {}
+        self._readings: dict[str, list[_Reading]] = {}
         self._services.bus.subscribe(self._on_announcement)
 
     # Who is connected
@@ -44,7 +51,7 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
     async def admit(self, user: str) -> None:
         """Before CONNACK: reads whom the user may write to. Raises `StoreUnavailable`."""
         if user not in self._correspondents:
-            self._correspondents[user] = await self._services.directory.correspondents(user)
+            self._correspondents[user] = await self._read(user)
 
     def forget_user(self, user: str) -> None:
         """The user's last connection is gone."""
@@ -55,6 +62,8 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
             return
         pair = (announcement.user1, announcement.user2)
         for user, other in (pair, pair[::-1]):
+            for reading in self._readings.get(user, ()):
+                reading.outdated = True
             known = self._correspondents.get(user)
             if known is not None:
                 self._correspondents[user] = known - {other}
@@ -62,7 +71,7 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
 
     async def _reload(self, user: str) -> None:
         try:
-            correspondents = await self._services.directory.correspondents(user)
+            correspondents = await self._read(user)
         except StoreUnavailable:
             logger.warning(
                 "correspondents not reloaded; the change takes effect at the next connection", extra={"user": user}
@@ -70,6 +79,22 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
             return
         if user in self._correspondents:
             self._correspondents[user] = correspondents
+
+    async def _read(self, user: str) -> frozenset[str]:
+        """Whom the user may write to: no older than the last change that was announced while it was being read."""
+        readings = self._readings.setdefault(user, [])
+        reading = _Reading()
+        readings.append(reading)
+        try:
+            while True:
+                correspondents = await self._services.directory.correspondents(user)
+                if not reading.outdated:
+                    return correspondents
+                reading.outdated = False
+        finally:
+            readings.remove(reading)
+            if not readings:
+                self._readings.pop(user, None)
 
     # Publish
 
