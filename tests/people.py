@@ -172,8 +172,8 @@ class Device(Client):
             self.read(deadline - time.monotonic())
 
     def caught_up(self) -> None:
-        """Reads everything that the server has for us by now, what follows a SUBSCRIBE included. (A ping would not do: it
-        is answered even while a SUBSCRIBE waits for the store.)"""
+        """Reads everything that the server has for us by now, what follows a SUBSCRIBE included. A ping would not do:
+        it is answered even while a SUBSCRIBE waits for the store."""
         id = self.next_id()
         self.send(unsubscribe(id, "never/subscribed"))
         while self.read() != unsuback(id):

@@ -54,7 +54,11 @@ class Aldis:
     """One server in one folder. Its ports are chosen at the first start and stay."""
 
     def __init__(
-        self, folder: Path, config: str | Path = "embedded", settings: Mapping[str, object] | None = None
+        self,
+        folder: Path,
+        config: str | Path = "embedded",
+        settings: Mapping[str, object] | None = None,
+        data: Path | None = None,
     ) -> None:
         self.folder = folder
         self.config = config
@@ -64,7 +68,7 @@ class Aldis:
         self.mqtt: Address = ("127.0.0.1", 0)
         self.ws: Address = ("127.0.0.1", 0)
         self.http: Address = ("127.0.0.1", 0)
-        self.data = folder / "data"
+        self.data = data or folder / "data"
         self.process: subprocess.Popen[bytes]
         self._log = folder / "log"
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,11 +197,14 @@ class RestError(Exception):
 
 @contextmanager
 def running(
-    folder: Path, config: str | Path = "embedded", settings: Mapping[str, object] | None = None
+    folder: Path,
+    config: str | Path = "embedded",
+    settings: Mapping[str, object] | None = None,
+    data: Path | None = None,
 ) -> Iterator[Aldis]:
     """A server for the time of the block. It must still be alive at the end, unless the test itself has ended it, stop
     cleanly, and have met no defect of its own."""
-    server = Aldis(folder, config, settings).start()
+    server = Aldis(folder, config, settings, data).start()
     try:
         yield server
         if not server.ended:
