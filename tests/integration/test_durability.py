@@ -130,6 +130,7 @@ def live_through(server: Aldis, flood: Flood, trouble: Trouble) -> None:
         since = len(server.log)
         with trouble(server):
             server.logged("ERROR.*the store is unavailable, nothing is acknowledged until it is back", since=since)
+            time.sleep(0.3)  # for the clients to read what was acknowledged before
             before = flood.acknowledged()
             for _ in range(5):
                 time.sleep(0.2)
