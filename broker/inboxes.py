@@ -195,7 +195,7 @@ class Inboxes:
                 await asyncio.sleep(self.node.timeouts.commit_retry)
         else:
             return
-        if connection.closed is None:
+        if connection.closed is None and self.concerns(session):  # it may have unsubscribed meanwhile
             self._attach(connection, session, claim)
 
     def _attach(self, connection: Connection, session: Session, claim: Claim) -> None:
@@ -245,14 +245,18 @@ class Inboxes:
 
     def unsubscribed(self, connection: Connection) -> None:
         """Some filters are gone: perhaps the inbox is no longer wanted."""
-        device: Device | None = connection.device
-        if device is None:
+        session = connection.session
+        if session is None:
             return
-        if self.concerns(device.session):
-            device.subscriptions_changed()
-        else:
-            self.detach(connection)
-            device.session.reserve_items()
+        device: Device | None = connection.device
+        if self.concerns(session):
+            if device is not None:
+                device.subscriptions_changed()
+            return
+        self.detach(connection)
+        # What was under way stands in the inbox and will come anew; its packet ids would only narrow the window.
+        session.reserve_items()
+        session.forget_items()
 
     def detach(self, connection: Connection) -> None:
         """The device is away. What it acknowledged goes into the next commit; the rest waits in its inbox."""
@@ -309,7 +313,9 @@ class Inboxes:
         allowance = self.node.limits.max_write_buffer
         while buffer and not connection.congested:
             if session.room <= 0 and not session.is_reserved(buffer[0].n):
-                break
+                session.forget_items(buffer[0].n - 1)  # their turn has passed: sent at QoS 0, or no longer wanted
+                if session.room <= 0:
+                    break
             if allowance <= 0:
                 # after this tick's write, which tells whether the client takes it
                 asyncio.get_running_loop().call_soon(self._go_on, device)

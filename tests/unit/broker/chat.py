@@ -30,9 +30,14 @@ QUICK = Timeouts(commit_retry=0.02, hold_back=0.3, collect_acknowledgements=0.00
 
 
 class Store(FlakyStore):
-    """Its reads fail, too, on command."""
+    """Its reads fail, too, on command; `claims` holds claims back before they are made."""
 
     reads_fail = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claims = asyncio.Event()
+        self.claims.set()
 
     def _try(self) -> None:
         if self.reads_fail:
@@ -40,6 +45,7 @@ class Store(FlakyStore):
 
     async def claim(self, user: str, device: str, *, now: int, limit: int) -> Claim:
         self._try()
+        await self.claims.wait()
         return await super().claim(user, device, now=now, limit=limit)
 
     async def items(self, user: str, *, after: int, limit: int) -> list[Item]:
@@ -94,7 +100,7 @@ class Chat(Lab):
 
     async def person(self, user: str, device: str = "phone", *, qos: int = 1, clean: bool = True) -> Person:
         """A client that has subscribed to its whole inbox."""
-        person = Person(*await asyncio.open_connection(*self.address))
+        person = Person(*await self.open())
         self.clients.append(person)
         person.user = user
         await person.connected(device, user=user, clean=clean)
@@ -114,6 +120,11 @@ class Person(Client):
         """A chat message; `id` is the packet id."""
         payload = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.send(wire.publish(f"inbox/{to}/chat/{self.user}", payload, qos=qos, id=id, dup=dup))
+
+    async def expect_acknowledged(self, id: int) -> None:
+        """Reads on until the PUBACK."""
+        while await self.packet() != wire.puback(id):
+            pass
 
     async def told(self) -> list[Any]:
         """What has come so far: documents of receipts and messages, and the packet ids of PUBACK or PUBREC."""

@@ -100,8 +100,11 @@ class Lab:
     def address(self) -> tuple[str, int]:
         return self.connector.addresses()["default"]
 
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self.address)
+
     async def dial(self) -> Client:
-        client = await Client.open(self.address)
+        client = Client(*await self.open())
         self.clients.append(client)
         return client
 

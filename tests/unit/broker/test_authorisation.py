@@ -181,7 +181,7 @@ class TestRelationsChange:
         """Else it would be forgotten for as long as the connection lasts."""
         async with chatting(("ann", "ben")) as chat:
             chat.friends.gate.clear()
-            ann = Person(*await asyncio.open_connection(*chat.address))
+            ann = Person(*await chat.open())
             chat.clients.append(ann)
             ann.user = "ann"
             ann.send(wire.connect("phone", user="ann"))

@@ -334,7 +334,7 @@ async def gather(person: Person, count: int) -> list[Any]:
 
 async def connected(chat: Chat, user: str, device: str = "phone") -> Person:
     """Connected, and subscribed to nothing."""
-    person = Person(*await asyncio.open_connection(*chat.address))
+    person = Person(*await chat.open())
     chat.clients.append(person)
     person.user = user
     await person.connected(device, user=user)

@@ -58,6 +58,7 @@ class Link(RuleBasedStateMachine):
         self.cursor = self.sent_item = 0
         self.acknowledged: set[int] = set()
         self.elsewhere: set[int] = set()
+        self.anew: set[int] = set()
         # the link and the device
         self.down: deque[bytes] = deque()
         self.up: deque[tuple[str, int]] = deque()
@@ -267,6 +268,19 @@ class Link(RuleBasedStateMachine):
         self.forget(reached)
         self.pump()
 
+    @precondition(lambda self: self.attached)
+    @rule()
+    def leave_inbox(self) -> None:
+        """It unsubscribes: what was under way will come anew, under another packet id, if it ever subscribes again."""
+        self.attached = False
+        self.session.reserve_items()
+        self.session.forget_items()
+        for one in self.under_way.values():
+            if one.n and one.stage == "sent":
+                one.stage = "reserved"
+                self.anew.add(one.n)
+        self.forget(len(self.items))
+
     @precondition(lambda self: self.connected)
     @rule()
     def send_again(self) -> None:
@@ -320,7 +334,7 @@ class Link(RuleBasedStateMachine):
         assert set(here) | self.elsewhere == set(range(1, len(self.items) + 1))
         assert list(dict.fromkeys(here)) == sorted(set(here))
         for n, qos in enumerate(self.items, 1):
-            if qos == 2:
+            if qos == 2 and n not in self.anew:
                 assert here.count(n) <= 1
 
 
