@@ -10,9 +10,12 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from importlib.metadata import version
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from aldis.config.addresses import split_address
+from aldis.config.layers import merge
 from aldis.config.settings import Settings, SettingsError, load
 
 
@@ -25,7 +28,10 @@ def main(argv: list[str] | None = None) -> int:
         return demo(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
-        settings = load(options.config, _overrides(options))
+        overrides = _overrides(options)
+        settings = load(options.config, overrides)
+        if getattr(options, "lan", False):
+            settings = load(options.config, merge(_on_all_addresses(settings), overrides))
     except SettingsError as error:
         print(f"aldis: {error}", file=sys.stderr)
         return 2
@@ -61,9 +67,6 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     listeners: dict[str, Any] = {}
     if options.data is not None:
         overrides["data"] = options.data
-    if getattr(options, "lan", False):
-        listeners = {"default": {"bind": "0.0.0.0:1883"}, "websocket": {"type": "ws", "bind": "0.0.0.0:8083"}}
-        overrides["http"] = {"bind": "0.0.0.0:8000"}
     if getattr(options, "mqtt", None):
         listeners["default"] = {"type": "tcp", "bind": options.mqtt}
     if getattr(options, "ws", None):
@@ -73,6 +76,20 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     if listeners:
         overrides["listeners"] = listeners
     return overrides
+
+
+def _on_all_addresses(settings: Settings) -> dict[str, Any]:
+    """Every address that is for this machine only, on its port for all; what else is configured stays as it is."""
+
+    def opened(bind: str) -> dict[str, str]:
+        host, port = split_address(bind)
+        loopback = host == "localhost" or (host != "" and ip_address(host).is_loopback)
+        return {"bind": f"{'[::]' if ':' in host else '0.0.0.0'}:{port}" if loopback else bind}  # noqa: S104
+
+    return {
+        "listeners": {name: opened(listener.bind) for name, listener in settings.listeners.items()},
+        "http": opened(settings.http.bind),
+    }
 
 
 def _migrate(settings: Settings) -> int:

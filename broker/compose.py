@@ -203,6 +203,8 @@ class Server:
 
     async def _close(self) -> None:
         self.node.stop()
+        if self._http is not None:
+            await self._http.stop()
         if self._writer is not None:
             await self._writer.stop(self.settings.timeouts.shutdown)
         if self._accounts is not None:

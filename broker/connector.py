@@ -28,7 +28,7 @@ from aldis.broker.amqtt_plugins import HookError, PluginDecisions
 from aldis.broker.connection import Connection
 from aldis.broker.core.packets import Message
 from aldis.broker.core.reasons import CloseReason
-from aldis.broker.listener import Listener
+from aldis.broker.listener import Listener, cannot_listen
 from aldis.broker.node import Node
 from aldis.broker.websocket import WebSocketServerProtocol
 
@@ -72,6 +72,8 @@ class Connector(Broker):
         try:
             await super().start()
         except BrokerError as error:
+            if isinstance(error.__cause__, ConnectorError):
+                raise error.__cause__ from None
             raise ConnectorError(_told(error)) from error
 
     async def shutdown(self) -> None:
@@ -127,9 +129,7 @@ class Connector(Broker):
                 factory, address, port, reuse_address=True, ssl=ssl_context, backlog=1_024
             )
         except OSError as error:
-            raise BrokerError(
-                f"listener '{listener_name}': cannot listen on {address}:{port}: {error.strerror}"
-            ) from error
+            raise ConnectorError(f"listener '{listener_name}': {cannot_listen(f'{address}:{port}', error)}") from error
 
     async def _client_connected(self, listener_name: str, reader: ReaderAdapter, writer: WriterAdapter) -> None:
         """amqtt's public door for connections that someone else accepted (`external_connected`)."""

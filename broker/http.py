@@ -10,6 +10,8 @@ from typing import Any
 
 import uvicorn
 
+from aldis.broker.listener import cannot_listen
+
 
 class _Embedded(uvicorn.Server):
     @contextlib.contextmanager
@@ -35,7 +37,10 @@ class HttpServer:
     async def start(self) -> None:
         """Returns when requests are answered. Raises `OSError` if the address cannot be had."""
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        sock = socket.create_server((self._host, self._port), family=family, backlog=1_024)
+        try:
+            sock = socket.create_server((self._host, self._port), family=family, backlog=1_024)
+        except OSError as error:
+            raise OSError(f"http: {cannot_listen(f'{self._host}:{self._port}', error)}") from error
         self.address = sock.getsockname()[:2]
         config = uvicorn.Config(
             self._app,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class Listener:
     """Counts the connections of one listener. One too many is closed at once: nobody waits for a place unseen."""
@@ -20,3 +22,10 @@ class Listener:
 
     def release(self) -> None:
         self.count -= 1
+
+
+def cannot_listen(address: str, error: OSError) -> str:
+    """One line for whoever starts the server: the address and why it cannot be had."""
+    if error.errno is not None and error.errno > 0:
+        return f"cannot listen on {address}: {os.strerror(error.errno)}"
+    return f"cannot listen on {address}: {error.strerror or error}"  # a name that does not resolve
