@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.people import Bystanders, Device, Person, people
 from tests.servers import Aldis, running
 
 
@@ -13,3 +14,36 @@ from tests.servers import Aldis, running
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aldis]:
     with running(tmp_path_factory.mktemp("embedded")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def bystanders(embedded: Aldis) -> Iterator[Bystanders]:
+    both = Bystanders(embedded)
+    yield both
+    both.end()
+
+
+@pytest.fixture
+def others(bystanders: Bystanders) -> Iterator[None]:
+    """After each test the bystanders' conversation must have gone on without a fault."""
+    yield
+    bystanders.check()
+
+
+@pytest.fixture(scope="module")
+def crowd(embedded: Aldis) -> list[Person]:
+    """Ada and Bob are friends; nobody knows Mallory."""
+    return [*people(embedded, "ada", "bob"), *people(embedded, "mallory")]
+
+
+@pytest.fixture
+def ada(crowd: list[Person]) -> Iterator[Device]:
+    with crowd[0].online() as device:
+        yield device
+
+
+@pytest.fixture
+def bob(crowd: list[Person]) -> Iterator[Device]:
+    with crowd[1].online() as device:
+        device.caught_up()
+        yield device

@@ -297,14 +297,14 @@ def test_a_gap_in_seq_is_held_back_and_then_fails(strict: Aldis) -> None:
     ada, bob = people(strict, "ada", "bob")
     with ada.online() as sender, bob.online() as receiver:
         for seq in (3, 2):
-            sender.send(sender.chat_packet(bob, {"id": seq, "seq": seq, "body": seq}))
+            sender.send(sender.chat_packet(bob, {"id": seq, "seq": seq, "body": seq}, id=1_000 - seq))
         sender.caught_up()
         assert sender.acknowledged == [] and sender.receipts("sent") == []
-        sender.send(sender.chat_packet(bob, {"id": 1, "seq": 1, "body": 1}))
+        sender.send(sender.chat_packet(bob, {"id": 1, "seq": 1, "body": 1}, id=999))
         assert bodies(receiver.chats(3)) == [1, 2, 3]
         sender.until(lambda: len(sender.acknowledged) == 3)
         assert [one["id"] for one in sender.receipts("sent")] == [1, 2, 3]
-        assert sender.acknowledged == [1, 2, 3]  # PUBACKs in the order of the PUBLISHes [MQTT-4.6.0-2]
+        assert sender.acknowledged == [997, 998, 999]  # PUBACKs in the order of the PUBLISHes [MQTT-4.6.0-2]
 
         sender.send(sender.chat_packet(bob, {"id": 5, "seq": 5, "body": 5}))
         sender.until(lambda: sender.receipts("failed"), timeout=4)
@@ -319,11 +319,11 @@ def test_a_gap_holds_back_a_bounded_number(strict: Aldis) -> None:
     ada, bob = people(strict, "ada", "bob")
     with ada.online() as sender, bob.online() as receiver:
         sender.say(bob, {"seq": 1, "body": 1})
-        sender.send(*(sender.chat_packet(bob, {"id": seq, "seq": seq, "body": seq}) for seq in range(3, 203)))
+        sender.send(*(sender.chat_packet(bob, {"id": seq, "seq": seq, "body": seq}, id=seq) for seq in range(3, 203)))
         sender.until(lambda: len(sender.receipts("failed")) == 200 - 64, timeout=4)
         assert {one["reason"] for one in sender.receipts("failed")} == {"hold_back_full"}
         assert sender.acknowledged == []
-        sender.send(sender.chat_packet(bob, {"id": 2, "seq": 2, "body": 2}))
+        sender.send(sender.chat_packet(bob, {"id": 2, "seq": 2, "body": 2}, id=2))
         sender.until(lambda: len(sender.acknowledged) == 201)
-        assert sender.acknowledged == list(range(2, 203))
+        assert sender.acknowledged == [*range(3, 203), 2]
         assert bodies(receiver.chats(66)) == list(range(1, 67))
