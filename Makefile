@@ -17,7 +17,7 @@ PIP_CHECK := $(if $(UV),uv pip check --quiet --python $(BIN)/python,$(BIN)/pytho
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test check lint types unit bench format lock clean
+.PHONY: help install run test check lint types unit bench conformance format lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ unit: install
 
 bench: install ## Benchmarks (make bench ARGS=--help)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+conformance: install ## Write docs/conformance.md anew from the tests
+	@$(BIN)/python -m tests.conformance.statements
 
 format: install ## Sort imports and format
 	@$(BIN)/ruff check --quiet --select I --fix .
