@@ -179,6 +179,8 @@ class Connection(asyncio.Protocol):
     def _suspend(self, pending: Pending, rest: list[Packet]) -> None:
         self._waiting = rest
         self._suspended = asyncio.get_running_loop().create_task(self._finish(pending))
+        # if the connection ends in this very tick, the task never begins, and nobody else would close this
+        self._suspended.add_done_callback(lambda _: pending.close())
         self._set_reading()
 
     def _wait(self, packets: list[Packet]) -> None:

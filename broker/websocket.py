@@ -34,6 +34,7 @@ class WebSocketServerProtocol(asyncio.Protocol):
         self._frames = ServerProtocol(
             subprotocols=[_MQTT], max_size=node.limits.max_packet_size + _FRAME_ALLOWANCE, logger=_quiet
         )
+        self._refused = False  # what follows is not read any more, though it may have come in the same segment
         self._max_write_buffer = node.limits.max_write_buffer
         self._transport: asyncio.Transport
 
@@ -48,6 +49,8 @@ class WebSocketServerProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._frames.receive_data(data)
         for event in self._frames.events_received():
+            if self._refused:
+                break
             if isinstance(event, Request):
                 self._answer(event)
             elif isinstance(event, Frame):
@@ -69,16 +72,21 @@ class WebSocketServerProtocol(asyncio.Protocol):
         self._connection.resume_writing()
 
     def _answer(self, request: Request) -> None:
+        if self._frames.close_expected():
+            self._refused = True  # broken frames came right behind the request: there is nothing to be answered any more
+            return
         response = self._frames.accept(request)
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and self._frames.subprotocol != _MQTT:
             # [MQTT-6.0.0-3], [MQTT-6.0.0-4]
             response = self._frames.reject(HTTPStatus.BAD_REQUEST, "The subprotocol must be mqtt.\n")
+        self._refused = response.status_code != HTTPStatus.SWITCHING_PROTOCOLS
         self._frames.send_response(response)
 
     def _frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
             self._connection.data_received(bytes(frame.data))
         elif frame.opcode is Opcode.TEXT:
+            self._refused = True
             self._frames.fail(1003, "MQTT travels in binary frames")  # [MQTT-6.0.0-1]
 
     def _send(self) -> None:
