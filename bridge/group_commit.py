@@ -51,7 +51,8 @@ class GroupCommit:
 
     `on_committed(batch, committed)` is called in the event loop, once per batch, in the order of the commits; what it
     raises is logged and stops nothing. `on_unavailable(error)` is called when the store begins to refuse,
-    `on_recovered()` when it has taken a batch again. A batch holds at most `limit` messages and
+    `on_recovered()` when it has taken a batch again; `on_measured(seconds, messages)` for each batch, seconds from its
+    first attempt on. A batch holds at most `limit` messages and
     `BATCH_BYTES` of content, or one message.
 
     While commits follow one another, each waits for half as long as the last one took, at most `linger` seconds, so
@@ -68,6 +69,7 @@ class GroupCommit:
         on_committed: Callable[[Batch, Committed], None],
         on_unavailable: Callable[[Exception], None] | None = None,
         on_recovered: Callable[[], None] | None = None,
+        on_measured: Callable[[float, int], None] | None = None,
         retry: float = 0.5,
         limit: int = 1_000,
         linger: float = 0.0,
@@ -76,9 +78,8 @@ class GroupCommit:
         self._on_committed = on_committed
         self._on_unavailable = on_unavailable
         self._on_recovered = on_recovered
-        self._retry = retry
-        self._limit = limit
-        self._linger = linger
+        self._on_measured = on_measured
+        self.configure(retry=retry, limit=limit, linger=linger)
         self._open = _Collected()
         self._full: deque[_Collected] = deque()
         self._pending = 0
@@ -90,6 +91,12 @@ class GroupCommit:
         self._stopping = False
         self._stopped = False
         self._trouble: Exception | None = None
+
+    def configure(self, *, retry: float, limit: int, linger: float) -> None:
+        """Sets what may change at any time; it holds from the next batch or attempt."""
+        self._retry = retry
+        self._limit = limit
+        self._linger = linger
 
     @property
     def pending(self) -> int:
@@ -218,7 +225,10 @@ class GroupCommit:
     async def _finish(self, batch: Batch) -> None:
         """Returns when the batch is committed and everybody who waits for it has been told."""
         self._begun += 1
+        begun = asyncio.get_running_loop().time()
         committed = await self._commit(batch)
+        if self._on_measured is not None:
+            _call("on_measured", self._on_measured, asyncio.get_running_loop().time() - begun, len(batch.messages))
         self._finished += 1
         self._pending -= len(batch.messages)
         _call("on_committed", self._on_committed, batch, committed)

@@ -122,6 +122,9 @@ class Connection(asyncio.Protocol):
             return
         self.heard = self.node.now
         packets = self._decoder.feed(data)
+        figures = self.node.figures
+        figures.bytes_received += len(data)
+        figures.packets_received += len(packets)
         if self.node.packets_received is not None:
             self.node.packets_received(self, data, len(packets))
         if self._suspended is not None:
@@ -229,6 +232,7 @@ class Connection(asyncio.Protocol):
                 self.receipt_topics.clear()
             self.receipt_topics[peer] = topic
         if topic:
+            self.node.figures.receipts += 1
             self.out.append(encode_whole(topic, payload))
             self.node.touch(self)
 
@@ -250,6 +254,7 @@ class Connection(asyncio.Protocol):
         if self.out and self.transport is not None:
             data = b"".join(self.out)
             self.out.clear()
+            self.node.figures.bytes_sent += len(data)
             self.transport.write(data)
             if self.node.packets_sent is not None:
                 self.node.packets_sent(self, data)

@@ -146,11 +146,15 @@ class Inboxes:
                     publication.settle()
 
     def _report(self, state: ReceiptState, kind: str, payload: bytes) -> None:
-        self.node.router.publish(Message(f"inbox/{state.peer}/receipt/{state.reader}", payload))
+        self.node.pass_on("receipt", Message(f"inbox/{state.peer}/receipt/{state.reader}", payload))
         for newer in self._state_readings.get(state.peer, ()):
             newer.add((state.reader, kind))
 
     # Devices come and go
+
+    def attached(self) -> list[Device]:
+        """The devices that take from an inbox now."""
+        return [device for devices in self._attached.values() for device in devices.values()]
 
     async def prepare(self, user: str) -> None:
         """Learns the user's devices before the first publish: who has another one gets copies of what is sent."""
@@ -330,6 +334,8 @@ class Inboxes:
                 if qos == 0:
                     session.deliver(message, 0)
                 feed.pass_over()
+            if qos >= 0:
+                self.node.figures.item_sent(message, qos)
         if not connection.congested:
             after = feed.read_from()
             if after is not None:

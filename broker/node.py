@@ -18,6 +18,7 @@ from aldis.broker.core.reasons import CloseReason
 from aldis.broker.core.session import Session
 from aldis.broker.core.timers import GRAIN, DeadlineWheel
 from aldis.broker.decisions import Decisions, InboxSide
+from aldis.broker.figures import Figures
 from aldis.broker.pipeline import Publication, Stage
 from aldis.broker.ports import AccessRevoked, Announcement
 from aldis.broker.router import Router
@@ -32,12 +33,21 @@ logger = logging.getLogger(__name__)
 _EXPECTED_ENDS = frozenset({CloseReason.CLIENT_DISCONNECTED, CloseReason.TAKEN_OVER, CloseReason.SERVER_SHUTDOWN})
 
 
+STARTING = "starting"
+
+
 class Node:
-    """One connector. Everything here runs in one event loop."""
+    """One connector. Everything here runs in one event loop.
+
+    `not_ready_reasons` says, in words for the operator, why nobody new should be sent here: whoever knows of a trouble
+    adds its reason and takes it out again. Ready means that it is empty.
+    """
 
     def __init__(self, limits: Limits, timeouts: Timeouts, loop: asyncio.AbstractEventLoop) -> None:
         self.limits = limits
         self.timeouts = timeouts
+        self.figures = Figures()
+        self.not_ready_reasons: set[str] = {STARTING}
         self.now = loop.time()
         self.topics = TopicCache(limits.max_topic_levels)
         self.router = Router(self.touch, limits.max_retained)
@@ -54,6 +64,7 @@ class Node:
         self._wheel = DeadlineWheel(self.now)
         self._dirty: set[Connection] = set()
         self._ticker: asyncio.TimerHandle | None = None
+        self._due: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # The clock and the end of the tick
@@ -69,6 +80,9 @@ class Node:
 
     def _tick(self) -> None:
         self.now = self._loop.time()
+        if self._due is not None:
+            self.figures.lag.observe(max(0.0, self.now - self._due))
+        self._due = self.now + GRAIN
         self._ticker = self._loop.call_later(GRAIN, self._tick)
         self._wheel.turn(self.now)
         for hook in self.on_tick:
@@ -101,6 +115,7 @@ class Node:
     # Connections
 
     def opened(self, connection: Connection) -> None:
+        self.figures.opened += 1
         self.connections.add(connection)
         self._wheel.schedule(_ConnectDeadline(connection), self.now + self.timeouts.connect)
 
@@ -117,6 +132,8 @@ class Node:
         if listener is not None:
             listener.release()
         session = connection.session
+        assert connection.closed is not None
+        self.figures.ended[connection.closed] += 1
         self._log_end(connection)
         if session is not None:
             self.sessions.leave(connection, session)
@@ -198,7 +215,14 @@ class Node:
         if self.inboxes is not None and connection.device is not None:
             self.inboxes.drained(connection)
 
+    def pass_on(self, kind: str, message: Message) -> None:
+        """Routes what is neither stored nor plain MQTT: a receipt, typing. At QoS 0."""
+        before = self.figures.sent[0]
+        self.router.publish(message)
+        self.figures.routed[kind] += self.figures.sent[0] - before
+
     def refused(self, publication: Publication, reason: Reason) -> None:
+        self.figures.refused[reason] += 1
         logger.debug(
             "publish refused: %s",
             reason,

@@ -6,9 +6,10 @@ A handler that has to wait for someone returns what is to be awaited; the connec
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aldis.broker.core.codec import PINGRESP, PUBACK, encode_unsuback
+from aldis.broker.core.envelope import Reason
 from aldis.broker.core.packets import (
     Connect,
     Disconnect,
@@ -23,7 +24,7 @@ from aldis.broker.core.packets import (
 )
 from aldis.broker.core.reasons import CloseReason, ProtocolViolation
 from aldis.broker.core.session import Session, encode_pubrec
-from aldis.broker.pipeline import Publication
+from aldis.broker.pipeline import Answer, Publication
 from aldis.broker.subscribing import subscribe, unsubscribe
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def on_connect(_connection: Connection, _session: Session, _packet: Connect) -> 
 def on_publish(connection: Connection, session: Session, packet: Message) -> Pending | None:
     """Through the stages of the pipeline where there are any, else straight to the subscribers."""
     node = connection.node
+    if packet.topic[0] == "$":
+        _refuse(connection, session, packet)
+        return None
     if packet.qos == 2:
         return _on_publish_exactly(connection, session, packet)
     if node.publish_gate is not None:
@@ -47,6 +51,7 @@ def on_publish(connection: Connection, session: Session, packet: Message) -> Pen
         _publication(connection, session, packet).proceed()
         connection.limit_unacknowledged()
     else:
+        node.figures.plain[packet.qos] += 1
         node.router.publish(packet)
         if packet.qos:
             connection.acks.at_once(PUBACK + packet.packet_id.to_bytes(2, "big"), connection.out)
@@ -69,9 +74,20 @@ def _on_publish_exactly(connection: Connection, session: Session, packet: Messag
         if isinstance(earlier, Publication):
             earlier.share(publication)  # its first PUBLISH came on a connection that is gone
         else:
+            if earlier is not None:
+                connection.receipt(*cast("Answer", earlier))  # it may have been lost with the PUBREC
             connection.acks.settle(publication, connection.out)
     connection.limit_unacknowledged()
     return None
+
+
+def _refuse(connection: Connection, session: Session, packet: Message) -> None:
+    """What begins with '$' is the server's own, whatever plugins are loaded [4.7.2]."""
+    publication = _publication(connection, session, packet)
+    if packet.qos == 2 and not session.begin_incoming(packet.packet_id, publication):
+        publication.settle()  # a repeat of what was refused
+    else:
+        publication.reject(Reason.FORBIDDEN)
 
 
 def _publication(connection: Connection, session: Session, packet: Message) -> Publication:
@@ -80,6 +96,7 @@ def _publication(connection: Connection, session: Session, packet: Message) -> P
     else:
         wire = encode_pubrec(packet.packet_id) if packet.qos else b""
     publication = Publication(connection, session, packet, wire)
+    connection.node.figures.received_on(publication.levels, packet.qos)
     connection.acks.join(publication)
     return publication
 

@@ -49,6 +49,7 @@ class Sessions:
             code = ConnectReturn.SERVER_UNAVAILABLE
         if connection.closed is not None:
             return
+        self._node.figures.connects[code] += 1
         if code is ConnectReturn.ACCEPTED:
             self._open(connection, packet, (self._node.decisions.user_of(connection), client_id))
         else:
@@ -70,7 +71,8 @@ class Sessions:
         if code is not ConnectReturn.ACCEPTED:
             return code
         user = node.decisions.user_of(connection)
-        if packet.will is not None and not node.decisions.will_allowed(user, packet.will.topic):
+        will = packet.will
+        if will is not None and (will.topic[0] == "$" or not node.decisions.will_allowed(user, will.topic)):
             return ConnectReturn.NOT_AUTHORISED
         if node.inboxes is not None:
             await node.inboxes.prepare(user)
@@ -92,7 +94,13 @@ class Sessions:
         present = subscriber is not None
         if subscriber is None:
             limits = node.limits
-            session = Session(*key, clean=packet.clean, max_inflight=limits.max_inflight, max_queued=limits.max_queued)
+            session = Session(
+                *key,
+                clean=packet.clean,
+                max_inflight=limits.max_inflight,
+                max_queued=limits.max_queued,
+                tally=node.figures.sent,
+            )
             subscriber = self.subscribers[key] = Subscriber(session)
         self._absent.pop(key, None)
         session = subscriber.session

@@ -54,7 +54,9 @@ Flight = Message | Exactly | Reserved | _Released
 
 
 class Session:
-    """One (user, device). `clean` sessions end with their connection; the others keep subscriptions and flows."""
+    """One (user, device). `clean` sessions end with their connection; the others keep subscriptions and flows.
+
+    `tally` counts, by QoS, what was sent to the device for the first time; the sessions of a node share one."""
 
     __slots__ = (
         "_last_id",
@@ -70,11 +72,21 @@ class Session:
         "queue",
         "reserved",
         "subscriptions",
+        "tally",
         "user",
         "will",
     )
 
-    def __init__(self, user: str, device: str, *, clean: bool, max_inflight: int, max_queued: int) -> None:
+    def __init__(
+        self,
+        user: str,
+        device: str,
+        *,
+        clean: bool,
+        max_inflight: int,
+        max_queued: int,
+        tally: list[int] | None = None,
+    ) -> None:
         self.user = user
         self.device = device
         self.clean = clean
@@ -88,6 +100,7 @@ class Session:
         self.reserved: dict[int, int] | None = None
         self.will: Will | None = None
         self.dropped = 0
+        self.tally = [0, 0, 0] if tally is None else tally
         self._last_id = 0
         self._oldest: tuple[int, Flight] | None = None
 
@@ -103,6 +116,7 @@ class Session:
             if out is None:
                 return False
             out.append(_whole(message))
+            self.tally[0] += 1
             return True
         if out is None or len(self.inflight) >= self.max_inflight or self.queue:
             return self._enqueue(message, qos)
@@ -121,6 +135,7 @@ class Session:
             if packet_id:
                 self.inflight[packet_id] = message if qos == 1 else Exactly(message)
                 _write_publish(self.out, message, qos, packet_id, dup=True)
+                self.tally[qos] += 1
                 return
         self._send(message, qos, self.out)
 
@@ -146,6 +161,7 @@ class Session:
         while packet_id in inflight:  # the window is smaller than the id space, so one is free
             packet_id = packet_id + 1 if packet_id < _MAX_PACKET_ID else 1
         self._last_id = packet_id
+        self.tally[qos] += 1
         if qos == 1 and not message.retain:
             inflight[packet_id] = message
             head = message.head
@@ -219,13 +235,13 @@ class Session:
         return True
 
     def pending_incoming(self, packet_id: int) -> object:
-        """What the first PUBLISH of this id still waits for; None when it is safe and PUBREC may be repeated."""
+        """What the first PUBLISH of this id still waits for; its `answer` once it is safe and PUBREC may be repeated."""
         return None if self.incoming is None else self.incoming.get(packet_id)
 
-    def finish_incoming(self, packet_id: int) -> None:
-        """The message is safe: PUBREC may be sent, and again for every repeat until PUBREL."""
+    def finish_incoming(self, packet_id: int, answer: object = None) -> None:
+        """The message is safe: PUBREC may be sent, and again for every repeat until PUBREL, each behind `answer`."""
         if self.incoming is not None and packet_id in self.incoming:
-            self.incoming[packet_id] = None
+            self.incoming[packet_id] = answer
 
     def forget_incoming(self, packet_id: int) -> None:
         """The PUBLISH came to nothing (never committed); a repeat of it counts as new."""
