@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from aldis.config.addresses import Address, collide
+from aldis.config.entrance import Entrance, Tls, entrance_problems
 from aldis.config.environment import PREFIX, environment
 from aldis.config.layers import Key, Layer, Layers, SettingsError, dotted, read_yaml
+from aldis.config.limits import Limits, Timeouts
+from aldis.config.section import Positive, Seconds, Section
 
 __all__ = [
     "PROFILES",
@@ -30,24 +33,17 @@ __all__ = [
     "SettingsError",
     "StoreSettings",
     "Timeouts",
+    "Tls",
     "load",
 ]
 
 PROFILES = Path(__file__).parent
 """Where the shipped profiles live: `embedded.yaml`, `lab.yaml`."""
 
-Positive = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0)]
 DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 
 
-class Section(BaseModel):
-    """A group of settings. A misspelt key is refused by name instead of being ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Listener(Section):
+class Listener(Entrance):
     type: Literal["tcp", "ws"] = "tcp"
     """`tcp` for plain MQTT, `ws` for MQTT over WebSocket (subprotocol `mqtt`)."""
     bind: Address = "127.0.0.1:1883"
@@ -56,71 +52,11 @@ class Listener(Section):
     """Connections open at once on this listener, before and after CONNECT; the next one is closed at once."""
 
 
-class Http(Section):
+class Http(Entrance):
     bind: Address = "127.0.0.1:8000"
     """HOST:PORT of the REST API and the pages."""
     max_connections: Positive = 1_000
     """HTTP connections open at once; further requests are answered with 503."""
-
-
-class Limits(Section):
-    max_packet_size: Positive = 262_144
-    """Bytes of one MQTT packet, header included; a longer one closes the connection before it is buffered."""
-    max_message_size: Positive = 65_536
-    """Bytes of one chat payload; a longer one is answered with a `failed` receipt. Files go over REST."""
-    max_inflight: Annotated[int, Field(gt=0, le=65_535)] = 100
-    """Deliveries sent to one session and not yet acknowledged. 100 small ones fill a slow radio link for a second."""
-    max_unacknowledged: Positive = 256
-    """Publishes taken from one connection and not yet acknowledged; at the limit we stop reading from it."""
-    max_queued: Positive = 1_000
-    """Plain (not inbox) messages waiting for one session; at the limit the new message is dropped for that session."""
-    max_topic_levels: Positive = 32
-    """Levels in a topic or filter; more closes the connection (publish) or is refused (subscribe)."""
-    max_subscriptions: Positive = 1_000
-    """Filters of one session; more are refused with 0x80."""
-    max_retained: Positive = 100_000
-    """Retained messages kept by the node; at the limit a new topic is not retained."""
-    max_write_buffer: Positive = 262_144
-    """Bytes waiting to be taken by one slow client; beyond them nothing more is produced for it, nor read from it."""
-    max_devices_per_user: Positive = 20
-    """Known devices of one user; the next new one is refused at CONNECT."""
-    max_sessions: Positive = 100_000
-    """Sessions kept by the node, connected or persistent; at the limit a new one is refused as unavailable."""
-    max_hold_back: Positive = 64
-    """Publishes held back per (device, recipient) while a `seq` is missing; at the limit the new one fails."""
-    max_receipts_at_connect: Positive = 1_000
-    """Receipt states sent again when a device subscribes, most recent first."""
-    live_buffer: Positive = 100
-    """Live items kept in memory for one device whose window is full; beyond it the store is read again."""
-    read_batch: Positive = 200
-    """Backlog items read from the store at once for one device."""
-    commit_batch: Positive = 1_000
-    """Messages in one group commit; more wait for the next one. 1,000 rows take about 20 ms."""
-
-
-class Timeouts(Section):
-    connect: Seconds = 10.0
-    """Seconds from accepting a connection to its complete CONNECT."""
-    acknowledge: Seconds = 20.0
-    """Seconds a delivery waits for its acknowledgement before it is sent again with DUP."""
-    max_retries: Annotated[int, Field(ge=0)] = 3
-    """Times a delivery is sent again without any acknowledgement before the connection is closed (article 8.1)."""
-    slow_reader: Seconds = 60.0
-    """Seconds that a client may leave a full write buffer unread before its connection is closed."""
-    hold_back: Seconds = 5.0
-    """Seconds a publish is held back for a missing `seq` before it is answered with a `failed` receipt."""
-    collect_acknowledgements: Seconds = 0.02
-    """Seconds that acknowledgements of devices are collected before cursors and delivered receipts are committed. Under
-    load it saves half of what they cost; nobody sees a tick turn 20 ms later."""
-    session_expiry: Seconds = 604_800.0
-    """Seconds a persistent session without a connection is kept: a week."""
-    commit_retry: Seconds = 0.5
-    """Seconds between attempts of a group commit while the store is unavailable."""
-    commit_linger: Annotated[float, Field(ge=0)] = 0.003
-    """Seconds, at most, that a group commit waits for more messages while commits follow one another. Under full load a
-    third more messages share each fsync; a single message on a quiet server never waits."""
-    shutdown: Seconds = 10.0
-    """Seconds that running commits and the HTTP server may take to finish at shutdown."""
 
 
 class StoreSettings(Section):
@@ -277,9 +213,19 @@ def _inconsistencies(settings: Settings) -> Iterator[tuple[Key, str]]:
     for (first, address), (second, other) in itertools.combinations(bound, 2):
         if collide(address, other):
             yield second, f"{other} is taken by {dotted(first)} ({address})"
+    for key, entrance in entrances(settings):
+        yield from (((*key, *below), text) for below, text in entrance_problems(entrance))
     nearest = next(folder for folder in (settings.data, *settings.data.absolute().parents) if folder.exists())
     if not nearest.is_dir():
         yield ("data",), f"{nearest} is a file, not a folder"
+
+
+def entrances(settings: Settings) -> Iterator[tuple[Key, Entrance]]:
+    """Every place where connections come in, with its key."""
+    for name, listener in settings.listeners.items():
+        yield ("listeners", name), listener
+    if settings.accounts.enabled:
+        yield ("http",), settings.http
 
 
 def _describe(error: ValidationError, layers: Layers) -> str:
