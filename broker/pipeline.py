@@ -30,6 +30,9 @@ SERVER = "$server"
 INBOX_LEVELS = 4
 """Levels of a topic below an inbox: `inbox/{to}/{kind}/{from}`."""
 
+Answer = tuple[str, bytes]
+"""A receipt: about what went to whom, and its payload. A QoS 2 PUBLISH that is repeated gets it again."""
+
 Stage = Callable[["Publication"], bool]
 
 
@@ -49,6 +52,7 @@ class Publication(AckSlot):
     """
 
     __slots__ = (
+        "_answer",
         "_followers",
         "_shared",
         "_stage",
@@ -74,6 +78,7 @@ class Publication(AckSlot):
         self._stage = 0
         self._shared: list[Publication] | None = None
         self._followers: list[Publication] | None = None
+        self._answer: Answer | None = None
 
     @property
     def user(self) -> str:
@@ -98,7 +103,7 @@ class Publication(AckSlot):
     def settle(self) -> None:
         """Acknowledges the PUBLISH in its turn."""
         if self.message.qos == 2:
-            self.session.finish_incoming(self.message.packet_id)
+            self.session.finish_incoming(self.message.packet_id, self._answer)
         self.connection.settle(self)
         if self._shared is not None:
             for again in self._shared:
@@ -161,6 +166,7 @@ class Publication(AckSlot):
             self.envelope = parse_chat(self.message.payload)
 
     def _receipt(self, peer: str, payload: bytes) -> None:
+        self._answer = (peer, payload)
         self.connection.receipt(peer, payload)
         if self._shared is not None:
             for again in self._shared:
