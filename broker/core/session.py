@@ -235,7 +235,7 @@ class Session:
         return True
 
     def pending_incoming(self, packet_id: int) -> object:
-        """What the first PUBLISH of this id still waits for; its `answer` once it is safe and PUBREC may be repeated."""
+        """What the first PUBLISH of this id still waits for; once it is safe, the `answer` it had, if any."""
         return None if self.incoming is None else self.incoming.get(packet_id)
 
     def finish_incoming(self, packet_id: int, answer: object = None) -> None:

@@ -94,6 +94,19 @@ TestIncoming = Incoming.TestCase
 TestIncoming.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
+def test_what_was_answered_is_kept_until_the_pubrel() -> None:
+    made = Session("alice", "phone", clean=False, max_inflight=1, max_queued=1)
+    assert made.begin_incoming(5, "waiting")
+    assert made.pending_incoming(5) == "waiting"
+    made.finish_incoming(5, "receipt")
+    assert not made.begin_incoming(5, "again")
+    assert made.pending_incoming(5) == "receipt"
+    made.release_incoming(5)
+    assert made.pending_incoming(5) is None
+    made.finish_incoming(5, "too late")
+    assert made.begin_incoming(5, "new")
+
+
 def test_a_pubrel_is_answered_even_if_nothing_is_known_of_it() -> None:
     made = Session("alice", "phone", clean=False, max_inflight=1, max_queued=1)
     out: list[bytes] = []
