@@ -73,14 +73,21 @@ class WebSocketServerProtocol(asyncio.Protocol):
 
     def _answer(self, request: Request) -> None:
         if self._frames.close_expected():
-            self._refused = True  # broken frames came right behind the request: there is nothing to be answered any more
+            # broken frames came right behind the request: there is nothing to be answered any more
+            self._refused = True
+            self._frames.data_to_send()
+            self._transport.close()
             return
         response = self._frames.accept(request)
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and self._frames.subprotocol != _MQTT:
             # [MQTT-6.0.0-3], [MQTT-6.0.0-4]
             response = self._frames.reject(HTTPStatus.BAD_REQUEST, "The subprotocol must be mqtt.\n")
         self._refused = response.status_code != HTTPStatus.SWITCHING_PROTOCOLS
+        early = self._frames.data_to_send()  # the answer to a ping that came right behind the request
         self._frames.send_response(response)
+        self._send()
+        if not self._refused:
+            self._transport.writelines(early)
 
     def _frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
