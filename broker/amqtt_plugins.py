@@ -155,7 +155,18 @@ class PluginDecisions:
         assert session is not None
         if not all(hook(session.user, filter) for hook in self._subscribing):
             return False
-        return not self._topic_plugins or await self._permits(connection.plugin_session, filter, Action.SUBSCRIBE)
+        return not self._topic_plugins or await self._permits_filter(connection.plugin_session, filter)
+
+    async def _permits_filter(self, session: ConnectorSession, filter: str) -> bool:
+        """A plugin is asked about what ends in `#` as one level and as two, too: amqtt's own access control list, which
+        compares level by level, would take `user/#` for granted by `user/+`."""
+        asked = [filter]
+        if filter.endswith("#"):
+            asked += [f"{filter[:-1]}+", f"{filter[:-1]}+/+"]
+        for one in asked:
+            if not await self._permits(session, one, Action.SUBSCRIBE):
+                return False
+        return True
 
     async def may_receive(self, subscriber: Subscriber, topic: str) -> bool:
         """Whether this session may be sent what is published to `topic`."""

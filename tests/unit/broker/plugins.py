@@ -103,7 +103,9 @@ class TopicRules(BaseTopicPlugin):
         slow: list[str] = field(default_factory=list)
         seconds: float = 0.5
         denied: dict[str, list[str]] = field(default_factory=dict)
-        """User names by action: `send`, `receive`, `subscribe`."""
+        """User names by action: `publish`, `receive`, `subscribe`."""
+        secret: list[str] = field(default_factory=list)
+        """Topics that nobody may receive."""
 
     def __init__(self, context: BaseContext) -> None:
         super().__init__(context)
@@ -119,6 +121,8 @@ class TopicRules(BaseTopicPlugin):
             await asyncio.sleep(self.config.seconds)
         if topic in self.raising:
             raise RuntimeError("the rules are on fire")
+        if action is Action.RECEIVE and topic in self.config.secret:
+            return False
         names = {Action.PUBLISH: "publish", Action.RECEIVE: "receive", Action.SUBSCRIBE: "subscribe"}
         return action is None or user not in self.config.denied.get(names[action], [])
 
