@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 
 from aldis.bridge.accounts.errors import TooManyAttempts
+from aldis.config.addresses import network_of
+
+__all__ = ["Attempts", "network_of"]
 
 
 class Attempts:
@@ -48,16 +50,3 @@ class Attempts:
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._table:
             self._buckets.popitem(last=False)
-
-
-def network_of(host: str) -> str:
-    """Whom to count an address as: an IPv6 host commonly owns a whole /64."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)

@@ -16,12 +16,16 @@ from aldis.bridge.bus import LocalBus
 from aldis.bridge.credentials import AccessTokens
 from aldis.bridge.group_commit import GroupCommit
 from aldis.bridge.write_turn import WriteTurn
+from aldis.broker.arrival import Gate, Way
 from aldis.broker.connector import Connector, ConnectorError
 from aldis.broker.inboxes import Inboxes
+from aldis.broker.listener import Listener
 from aldis.broker.node import Node
 from aldis.broker.pipeline import SERVER
 from aldis.broker.ports import Kind, NewMessage, Store, StoreUnavailable, Writer
-from aldis.config.settings import Settings
+from aldis.broker.tls import Certificates, TlsError
+from aldis.config.layers import dotted
+from aldis.config.settings import Settings, entrances
 from aldis.plugins.services import Services
 
 if TYPE_CHECKING:
@@ -63,12 +67,14 @@ class Server:
         loop = asyncio.get_running_loop()
         self.node = Node(settings.limits, settings.timeouts, loop)
         self.connector = Connector(_amqtt_config(settings), self.node, loop)
+        self.certificates = Certificates()
         self.bus = LocalBus()
         self._turn = WriteTurn()
         self._store: Store | None = None
         self._accounts: Accounts | None = None
         self._writer: GroupCommit | None = None
         self._http: HttpServer | None = None
+        self._http_way: Way | None = None
 
     @property
     def http_address(self) -> tuple[str, int] | None:
@@ -82,13 +88,14 @@ class Server:
         """Opens everything, listeners last: whoever can connect is served. What was opened is closed again if it
         fails."""
         try:
+            self._open_ways()
             if self.settings.store.backend != "none":
                 await self._start_inboxes()
             self.connector.load_plugins()
             if self._http is not None:
                 await self._http.start()
             await self.connector.start()
-        except (ConnectorError, StoreUnavailable, OSError) as error:
+        except (ConnectorError, StoreUnavailable, TlsError, OSError) as error:
             await self._close()
             raise StartFailed(str(error)) from error
         except BaseException:
@@ -99,6 +106,23 @@ class Server:
         # of short-lived objects per tick, hardly any in cycles, so it is worth looking for those less often.
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+
+    def _open_ways(self) -> None:
+        """TLS and balancers in front of the listeners. Raises `TlsError`."""
+        ways = {}
+        for key, entrance in entrances(self.settings):
+            tls = None if entrance.tls is None else self.certificates.add(dotted((*key, "tls")), entrance.tls)
+            trusted = entrance.proxy_trusted if entrance.proxy_protocol == "required" else None
+            if tls is not None or trusted is not None:
+                ways[key] = Way(tls, trusted)
+        self.connector.ways = {str(key[1]): way for key, way in ways.items() if key[0] == "listeners"}
+        self._http_way = ways.get(("http",))
+        self.node.on_tick.append(self.certificates.look)
+
+    def reload_certificates(self) -> bool:
+        """Reads every certificate again, for connections from now on; those there go on as they are. False, and errors
+        in the log, where a new pair is no good: its old one stays in use."""
+        return self.certificates.reload()
 
     async def _start_inboxes(self) -> None:
         from aldis.accounts_api.secrets_file import SecretsError, load_or_make
@@ -180,12 +204,14 @@ class Server:
             postbox=LocalPostbox(writer, wall_clock),
         )
         host, port = split_address(self.settings.http.bind)
+        way, listener = self._http_way, Listener("http", self.settings.http.max_connections)
         return HttpServer(
             create_app(services),
             host,
             port,
             max_connections=self.settings.http.max_connections,
             shutdown=self.settings.timeouts.shutdown,
+            gate=None if way is None else Gate(way, listener, self.settings.timeouts.connect, self.node.spawn),
         )
 
     async def stop(self) -> None:
@@ -231,6 +257,9 @@ def migrate_database(url: str) -> str:
 
 def _amqtt_config(settings: Settings) -> dict[str, Any]:
     return {
-        "listeners": {name: listener.model_dump() for name, listener in settings.listeners.items()},
+        "listeners": {
+            name: listener.model_dump(include={"type", "bind", "max_connections"})
+            for name, listener in settings.listeners.items()
+        },
         "plugins": {path: dict(options) for path, options in settings.plugins.items()},
     }

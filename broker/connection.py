@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from aldis.broker.arrival import address_of
 from aldis.broker.core.acks import AckQueue, AckSlot
 from aldis.broker.core.codec import PINGRESP, Decoder, encode_suback, encode_topic, encode_whole
 from aldis.broker.core.packets import Connect, Packet, Pingreq
 from aldis.broker.core.reasons import CloseReason, ProtocolViolation
 from aldis.broker.core.session import Session
+from aldis.broker.core.token_bucket import Allowance
 from aldis.broker.packet_handlers import HANDLERS, Pending
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Transport(Protocol):
     def abort(self) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
+    def get_extra_info(self, name: str, /) -> Any: ...
 
 
 class Places(Protocol):
@@ -51,6 +54,7 @@ class Connection(asyncio.Protocol):
         "_waiting",
         "acks",
         "address",
+        "allowance",
         "closed",
         "congested",
         "congested_since",
@@ -62,6 +66,7 @@ class Connection(asyncio.Protocol):
         "heard",
         "keep_alive",
         "listener",
+        "network",
         "next_check",
         "node",
         "out",
@@ -70,6 +75,7 @@ class Connection(asyncio.Protocol):
         "receipt_topics",
         "retries",
         "session",
+        "throttled",
         "transport",
     )
 
@@ -78,11 +84,14 @@ class Connection(asyncio.Protocol):
         self.listener = listener
         self.transport: Transport | None = None
         self.address = ""
+        self.network: str | None = None  # as what the door has counted it
         self.session: Session | None = None
         self.device: Any = None  # the inbox side's handle, set while attached
         self.grant: Any = None
         self.plugin_session: Any = None
         self.receipt_topics: dict[str, bytes] = {}  # by peer, encoded; empty where not wanted
+        self.allowance: Allowance | None = None
+        self.throttled = False
         self.counted: str | None = None  # the user whose connections count this one
         self.out: list[bytes] = []
         self.acks = AckQueue()
@@ -103,17 +112,29 @@ class Connection(asyncio.Protocol):
     # From the network
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.WriteTransport", transport).set_write_buffer_limits(high=self.node.limits.max_write_buffer)
-        peer = transport.get_extra_info("peername")
-        self.begin(transport, f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "local"))  # type: ignore[arg-type]
+        self.accepted(cast("asyncio.Transport", transport), address_of(transport))
+
+    def accepted(self, transport: asyncio.Transport, address: str) -> None:
+        """See `Newcomer`, also for the next two: where TLS or a balancer is in front, an `Arrival` calls them."""
+        transport.set_write_buffer_limits(high=self.node.limits.max_write_buffer)
+        self.begin(transport, address)
+
+    def entered(self, transport: asyncio.Transport) -> None:
+        transport.set_write_buffer_limits(high=self.node.limits.max_write_buffer)
+        transport.set_protocol(self)
+        self.transport = transport
+
+    def refused(self, transport: asyncio.Transport, address: str, reason: CloseReason, detail: str = "") -> None:
+        self.transport, self.address = transport, address
+        self.end(reason, detail)
 
     def begin(self, transport: Transport, address: str) -> None:
         """The transport is open; a CONNECT must come before the time-out [MQTT-3.1.0-1]."""
         self.transport = transport
         self.address = address
-        if self.listener is not None and not self.listener.acquire():
-            self.listener = None
-            self.end(CloseReason.TOO_MANY_CONNECTIONS)
+        refusal = self.node.door.enter(self, self.node.now)
+        if refusal is not None:
+            self.end(refusal)
             return
         self.node.opened(self)
 
@@ -261,12 +282,26 @@ class Connection(asyncio.Protocol):
 
     def limit_unacknowledged(self) -> None:
         """Too many PUBLISHes wait for their acknowledgement: nothing more is read until some have it."""
-        if len(self.acks) >= self.node.limits.max_unacknowledged:
+        if len(self.acks) >= self.node.limits.max_unacknowledged or self.node.burden.full:
+            self._set_reading()
+
+    def throttle(self, throttled: bool) -> None:
+        """The user has published too much, or may publish again."""
+        self.throttled = throttled
+        self._set_reading()
+
+    def relieved(self) -> None:
+        """The node has room for more unacknowledged publishes."""
+        if not self.reading:
             self._set_reading()
 
     def _set_reading(self) -> None:
         """Reads only while we can do something with it: this is how every bound reaches the client, through TCP."""
-        reading = not self.congested and len(self.acks) < self.node.limits.max_unacknowledged
+        node = self.node
+        under_way = len(self.acks)
+        reading = not self.congested and not self.throttled and under_way < node.limits.max_unacknowledged
+        if node.burden.full and under_way:
+            reading = False
         if self._suspended is not None:
             # for the pings of a client whose SUBSCRIBE waits for the store; nothing more before CONNECT is accepted
             reading = reading and self.session is not None and len(self._waiting) < _MAX_WAITING_PACKETS

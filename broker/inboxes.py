@@ -67,6 +67,7 @@ class Inboxes:
         """Hands a checked chat message to the group commit; it is acknowledged in `committed`, not before."""
         envelope = publication.envelope
         assert envelope is not None
+        publication.waits()
         session = publication.session
         known = self._known.get(session.user, ())
         others = len(known) - (session.device in known)

@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from aldis.broker.allowances import Allowances
+from aldis.broker.burden import Burden
 from aldis.broker.core.codec import TopicCache
 from aldis.broker.core.envelope import Reason
 from aldis.broker.core.packets import Message
@@ -18,7 +20,9 @@ from aldis.broker.core.reasons import CloseReason
 from aldis.broker.core.session import Session
 from aldis.broker.core.timers import GRAIN, DeadlineWheel
 from aldis.broker.decisions import Decisions, InboxSide
+from aldis.broker.door import TURNED_AWAY, Door
 from aldis.broker.figures import Figures
+from aldis.broker.memory import SHORT_OF_MEMORY, MemoryWatch
 from aldis.broker.pipeline import Publication, Stage
 from aldis.broker.ports import AccessRevoked, Announcement
 from aldis.broker.router import Router
@@ -59,6 +63,10 @@ class Node:
         self.packets_sent: Callable[[Connection, bytes], None] | None = None
         self.on_tick: list[Callable[[float], None]] = []
         self.connections: set[Connection] = set()
+        self.door = Door(limits)
+        self.allowances = Allowances(limits)
+        self.burden = Burden(limits.max_unacknowledged_bytes, self._relieved)
+        self.memory = MemoryWatch(limits.memory_high_water, self._short_of_memory)
         self.sessions = Sessions(self)
         self._loop = loop
         self._wheel = DeadlineWheel(self.now)
@@ -88,6 +96,16 @@ class Node:
         for hook in self.on_tick:
             hook(self.now)
         self.sessions.expire(self.now)
+        self.allowances.turn(self.now)
+        self.memory.look(self.now)
+
+    def _short_of_memory(self, short: bool) -> None:
+        self.door.shut = short
+        (self.not_ready_reasons.add if short else self.not_ready_reasons.discard)(SHORT_OF_MEMORY)
+
+    def _relieved(self) -> None:
+        for connection in list(self.connections):
+            connection.relieved()
 
     def touch(self, connection: Connection) -> None:
         """The connection has something to write at the end of this tick."""
@@ -117,25 +135,29 @@ class Node:
     def opened(self, connection: Connection) -> None:
         self.figures.opened += 1
         self.connections.add(connection)
-        self._wheel.schedule(_ConnectDeadline(connection), self.now + self.timeouts.connect)
+        self._wheel.schedule(_ConnectDeadline(connection), connection.connected_at + self.timeouts.connect)
 
     def opened_session(self, connection: Connection) -> None:
         """Its CONNECT was accepted: from now on its deadlines are those of a session."""
         connection.next_check = self.now + self.timeouts.acknowledge
         self._wheel.schedule(connection, self._next_deadline(connection))
+        if connection.session is not None:
+            self.allowances.open(connection, connection.session.user, self.now)
 
     def ended(self, connection: Connection) -> None:
         """The connection is over, for whatever reason. Called once."""
         self.connections.discard(connection)
         self._dirty.discard(connection)
-        listener = connection.listener
-        if listener is not None:
-            listener.release()
+        self.door.leave(connection)
         session = connection.session
         assert connection.closed is not None
         self.figures.ended[connection.closed] += 1
-        self._log_end(connection)
+        if connection.closed in TURNED_AWAY:
+            self.door.say(connection, connection.closed, self.now)
+        else:
+            self._log_end(connection)
         if session is not None:
+            self.allowances.close(connection, session.user, self.now)
             self.sessions.leave(connection, session)
         self.decisions.ended(connection)
 
@@ -187,8 +209,8 @@ class Node:
     def _check_deliveries(self, connection: Connection, session: Session) -> bool:
         """Article 8.1: sends again what is not acknowledged, gives the connection up after `max_retries`. False: given
         up."""
-        if not session.stalled():
-            connection.retries = 0
+        if connection.throttled or not session.stalled():
+            connection.retries = 0  # whom we do not read cannot acknowledge
             return True
         if connection.retries >= self.timeouts.max_retries:
             connection.end(CloseReason.ACKNOWLEDGE_TIMEOUT)

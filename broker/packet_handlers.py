@@ -24,6 +24,7 @@ from aldis.broker.core.packets import (
 )
 from aldis.broker.core.reasons import CloseReason, ProtocolViolation
 from aldis.broker.core.session import Session, encode_pubrec
+from aldis.broker.core.token_bucket import Verdict
 from aldis.broker.pipeline import Answer, Publication
 from aldis.broker.subscribing import subscribe, unsubscribe
 
@@ -41,7 +42,9 @@ def on_publish(connection: Connection, session: Session, packet: Message) -> Pen
     """Through the stages of the pipeline where there are any, else straight to the subscribers."""
     node = connection.node
     if packet.topic[0] == "$":
-        _refuse(connection, session, packet)
+        _refuse(connection, session, packet, Reason.FORBIDDEN)
+        return None
+    if connection.allowance is not None and not _within_rate(connection, session, packet):
         return None
     if packet.qos == 2:
         return _on_publish_exactly(connection, session, packet)
@@ -81,13 +84,29 @@ def _on_publish_exactly(connection: Connection, session: Session, packet: Messag
     return None
 
 
-def _refuse(connection: Connection, session: Session, packet: Message) -> None:
-    """What begins with '$' is the server's own, whatever plugins are loaded [4.7.2]."""
+def _within_rate(connection: Connection, session: Session, packet: Message) -> bool:
+    """Whether the user may publish this now. One too many makes us stop reading; what was read already is taken up to a
+    second burst, then refused."""
+    node = connection.node
+    assert connection.allowance is not None
+    verdict = connection.allowance.take(len(packet.topic) + len(packet.payload), node.now)
+    if verdict is Verdict.WITHIN:
+        return True
+    node.allowances.wait(connection, session.user, node.now)
+    if verdict is Verdict.OVERDRAWN or (packet.qos == 2 and session.knows_incoming(packet.packet_id)):
+        return True  # the repeat of a QoS 2 PUBLISH gets the answer of the first
+    _refuse(connection, session, packet, Reason.RATE)
+    connection.limit_unacknowledged()
+    return False
+
+
+def _refuse(connection: Connection, session: Session, packet: Message, reason: Reason) -> None:
+    """FORBIDDEN: what begins with '$' is the server's own, whatever plugins are loaded [4.7.2]."""
     publication = _publication(connection, session, packet)
     if packet.qos == 2 and not session.begin_incoming(packet.packet_id, publication):
         publication.settle()  # a repeat of what was refused
     else:
-        publication.reject(Reason.FORBIDDEN)
+        publication.reject(reason)
 
 
 def _publication(connection: Connection, session: Session, packet: Message) -> Publication:

@@ -63,6 +63,7 @@ class Publication(AckSlot):
         "message",
         "session",
         "stream",
+        "weight",
     )
 
     def __init__(self, connection: Connection, session: Session, message: Message, wire: bytes) -> None:
@@ -75,6 +76,7 @@ class Publication(AckSlot):
         self.envelope: Envelope | None = None
         self.stream: Stream | None = None
         self.denied: frozenset[Subscriber] | None = None
+        self.weight = 0
         self._stage = 0
         self._shared: list[Publication] | None = None
         self._followers: list[Publication] | None = None
@@ -100,8 +102,20 @@ class Publication(AckSlot):
         node.router.publish(self.message, self.denied)
         self.settle()
 
+    def waits(self) -> None:
+        """Someone keeps it for later: until it is settled or abandoned its bytes count as a burden of the node."""
+        if not self.weight:
+            self.weight = len(self.message.payload) + 1
+            self.connection.node.burden.add(self.weight)
+
+    def _waited(self) -> None:
+        self.connection.node.burden.remove(self.weight)
+        self.weight = 0
+
     def settle(self) -> None:
         """Acknowledges the PUBLISH in its turn."""
+        if self.weight:
+            self._waited()
         if self.message.qos == 2:
             self.session.finish_incoming(self.message.packet_id, self._answer)
         self.connection.settle(self)
@@ -119,10 +133,13 @@ class Publication(AckSlot):
         if first._followers is None:
             first._followers = []
         first._followers.append(self)
+        self.waits()
 
     def abandon(self) -> None:
         """Gives the PUBLISH up without an answer; a repeat of it counts as new. Who has repeated it already on a newer
         connection is disconnected, and so repeats it once more."""
+        if self.weight:
+            self._waited()
         if self.message.qos == 2:
             self.session.forget_incoming(self.message.packet_id)
         for again in self._shared or ():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aldis.broker.core.codec import encode_connack
 from aldis.broker.core.packets import Connect, Message, Will
 from aldis.broker.core.reasons import CloseReason, ConnectReturn, ProtocolViolation
-from aldis.broker.core.session import EPHEMERAL, Session
+from aldis.broker.core.session import EPHEMERAL, QueueRule, Session
 from aldis.broker.core.timers import GRAIN
 from aldis.broker.core.topics import TopicError, check_topic_name
 from aldis.broker.pipeline import Publication
@@ -32,6 +32,8 @@ class Sessions:
     def __init__(self, node: Node) -> None:
         self.subscribers: dict[SessionKey, Subscriber] = {}
         self._node = node
+        limits = node.limits
+        self._rule = QueueRule(limits.max_queued_bytes, limits.queue_policy == "drop_oldest", limits.max_write_buffer)
         self._absent: OrderedDict[SessionKey, float] = OrderedDict()
         self._ephemeral = 0
 
@@ -42,6 +44,12 @@ class Sessions:
 
     async def connect(self, connection: Connection, packet: Connect) -> None:
         """First who it is, then, and only then, anything of the session that it names."""
+        node = self._node
+        if node.door.barred(connection, packet.username, node.now):
+            node.figures.connects[ConnectReturn.SERVER_UNAVAILABLE] += 1
+            connection.send(encode_connack(ConnectReturn.SERVER_UNAVAILABLE, session_present=False))
+            connection.end(CloseReason.TOO_MANY_FAILURES)
+            return
         client_id = packet.client_id or self._ephemeral_id()
         try:
             code = await self._judge(connection, packet, client_id)
@@ -49,9 +57,9 @@ class Sessions:
             code = ConnectReturn.SERVER_UNAVAILABLE
         if connection.closed is not None:
             return
-        self._node.figures.connects[code] += 1
+        node.figures.connects[code] += 1
         if code is ConnectReturn.ACCEPTED:
-            self._open(connection, packet, (self._node.decisions.user_of(connection), client_id))
+            self._open(connection, packet, (node.decisions.user_of(connection), client_id))
         else:
             connection.send(encode_connack(code, session_present=False))
             connection.end(CloseReason.REFUSED, code.name.lower())
@@ -67,8 +75,12 @@ class Sessions:
                 check_topic_name(packet.will.topic, node.limits.max_topic_levels)
             except TopicError as error:
                 raise ProtocolViolation(CloseReason.BAD_TOPIC, f"will: {error}") from None
+            if len(packet.will.payload) > node.limits.max_will_size:
+                return ConnectReturn.NOT_AUTHORISED
         code = await node.decisions.admit(connection, packet, client_id)
         if code is not ConnectReturn.ACCEPTED:
+            if code is not ConnectReturn.SERVER_UNAVAILABLE:
+                node.door.failed(connection, packet.username, node.now)
             return code
         user = node.decisions.user_of(connection)
         will = packet.will
@@ -76,8 +88,9 @@ class Sessions:
             return ConnectReturn.NOT_AUTHORISED
         if node.inboxes is not None:
             await node.inboxes.prepare(user)
-        if (user, client_id) not in self.subscribers and len(self.subscribers) >= node.limits.max_sessions:
-            return ConnectReturn.SERVER_UNAVAILABLE
+        if (user, client_id) not in self.subscribers:
+            if node.door.shut or len(self.subscribers) >= node.limits.max_sessions:
+                return ConnectReturn.SERVER_UNAVAILABLE
         return ConnectReturn.ACCEPTED
 
     def _ephemeral_id(self) -> str:
@@ -99,6 +112,7 @@ class Sessions:
                 clean=packet.clean,
                 max_inflight=limits.max_inflight,
                 max_queued=limits.max_queued,
+                rule=self._rule,
                 tally=node.figures.sent,
             )
             subscriber = self.subscribers[key] = Subscriber(session)

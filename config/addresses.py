@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -26,6 +26,19 @@ def collide(one: str, other: str) -> bool:
         return True
     same_family = (":" in host) == (":" in other_host)
     return same_family and not hosts.isdisjoint(_EVERY_ADDRESS)
+
+
+def network_of(host: str) -> str:
+    """Whom to count an address as: an IPv6 host commonly owns a whole /64. What is no address stands for itself."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ip_network((address, 64), strict=False))
+    return str(address)
 
 
 def _checked(address: str) -> str:

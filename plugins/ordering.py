@@ -72,6 +72,10 @@ class Ordering(BasePlugin):  # type: ignore[type-arg]
         if stream.idle:
             self._streams.pop((user, device), None)
 
+    def gauges(self) -> dict[str, int]:
+        """For the metrics: publishes that wait for a missing `seq` now."""
+        return {"held_back": sum(stream.held for stream in self._holding)}
+
     def hold(self, stream: DeviceStream) -> None:
         self._holding.add(stream)
 
@@ -95,6 +99,10 @@ class DeviceStream:
     def idle(self) -> bool:
         return not self._present and not self._recent.in_flight and all(o.idle for o in self._orders.values())
 
+    @property
+    def held(self) -> int:
+        return sum(len(order) for order in self._orders.values())
+
     def accept(self, publication: Publication) -> bool:
         """True: go on. False: it waits, or has had its answer."""
         self._present = True
@@ -104,6 +112,7 @@ class DeviceStream:
             known = self._recent.begin(envelope.id)
             if known is PENDING:
                 self._recent.attach(envelope.id, publication)
+                publication.waits()
                 return False
             if known is not None:
                 publication.committed(*known)
@@ -141,6 +150,8 @@ class DeviceStream:
         action = order.offer(seq, publication, self._services.node.now)
         if isinstance(action, Release) and len(action.items) == 1:
             return True
+        if isinstance(action, Held):
+            publication.waits()
         self._act(action)
         if unloaded and len(order) == 1 and isinstance(action, Held):
             self._services.node.spawn(self._load(publication, order), "read the last seq")

@@ -12,7 +12,8 @@ What is under way towards the device, by packet id, in the order of first sendin
     Reserved    an inbox item sent before the connection broke. Its bytes are dropped, since it stands in the store,
                 but its packet id is kept for sending it again [MQTT-4.4.0-1]
 
-The window counts all of them. Plain messages beyond it wait in `queue`, bounded; inbox items wait in the store.
+The window counts all of them. Plain messages beyond it wait in `queue`, bounded in number and bytes; inbox items wait
+in the store.
 """
 
 from __future__ import annotations
@@ -53,6 +54,20 @@ RELEASED = _Released()
 Flight = Message | Exactly | Reserved | _Released
 
 
+class QueueRule(msgspec.Struct, frozen=True):
+    """Bounds of `Session.queue` besides the number of messages; the sessions of a node share one."""
+
+    max_bytes: int = 4_194_304
+    """Payload bytes in the queue."""
+    drop_oldest: bool = False
+    """At a bound the oldest messages make room, instead of the new one being dropped."""
+    burst: int = 262_144
+    """Payload bytes sent from it at once."""
+
+
+_ANY = QueueRule()
+
+
 class Session:
     """One (user, device). `clean` sessions end with their connection; the others keep subscriptions and flows.
 
@@ -61,6 +76,7 @@ class Session:
     __slots__ = (
         "_last_id",
         "_oldest",
+        "_queued_bytes",
         "clean",
         "device",
         "dropped",
@@ -71,6 +87,7 @@ class Session:
         "out",
         "queue",
         "reserved",
+        "rule",
         "subscriptions",
         "tally",
         "user",
@@ -85,6 +102,7 @@ class Session:
         clean: bool,
         max_inflight: int,
         max_queued: int,
+        rule: QueueRule | None = None,
         tally: list[int] | None = None,
     ) -> None:
         self.user = user
@@ -92,6 +110,7 @@ class Session:
         self.clean = clean
         self.max_inflight = max_inflight
         self.max_queued = max_queued
+        self.rule = rule or _ANY
         self.out: list[bytes] | None = None
         self.subscriptions: dict[str, int] = {}
         self.inflight: dict[int, Flight] = {}
@@ -102,6 +121,7 @@ class Session:
         self.dropped = 0
         self.tally = [0, 0, 0] if tally is None else tally
         self._last_id = 0
+        self._queued_bytes = 0
         self._oldest: tuple[int, Flight] | None = None
 
     # Towards the device
@@ -119,7 +139,7 @@ class Session:
             self.tally[0] += 1
             return True
         if out is None or len(self.inflight) >= self.max_inflight or self.queue:
-            return self._enqueue(message, qos)
+            return self.enqueue(message, qos)
         self._send(message, qos, out)
         return True
 
@@ -172,23 +192,36 @@ class Session:
         inflight[packet_id] = message if qos == 1 else Exactly(message)
         _write_publish(out, message, qos, packet_id, dup=False)
 
-    def _enqueue(self, message: Message, qos: int) -> bool:
+    def enqueue(self, message: Message, qos: int) -> bool:
+        """Keeps a message of QoS 1 or 2 for later: `send_queued`, which every acknowledgement calls. At the bounds the
+        new one is dropped (false), or with the rule's `drop_oldest` as many old ones as it needs room."""
+        size = len(message.payload)
         if self.queue is None:
             self.queue = deque()
-        if len(self.queue) >= self.max_queued:
+        queue = self.queue
+        while len(queue) >= self.max_queued or self._queued_bytes + size > self.rule.max_bytes:
             self.dropped += 1
-            return False
-        self.queue.append((message, qos))
+            if not self.rule.drop_oldest or not queue:
+                return False
+            self._queued_bytes -= len(queue.popleft()[0].payload)
+        queue.append((message, qos))
+        self._queued_bytes += size
         return True
 
     def send_queued(self) -> None:
-        """Sends from the queue what the window now takes."""
-        if self.queue is None or self.out is None:
+        """Sends from the queue what the window now takes: one message at least, and not more at once than the rule's
+        `burst` bytes. The acknowledgements of these bring the next."""
+        queue = self.queue
+        if queue is None or self.out is None:
             return
-        while self.queue and len(self.inflight) < self.max_inflight:
-            message, qos = self.queue.popleft()
+        allowance = self.rule.burst
+        while queue and allowance > 0 and len(self.inflight) < self.max_inflight:
+            message, qos = queue.popleft()
+            size = len(message.payload)
+            self._queued_bytes -= size
+            allowance -= size
             self._send(message, qos, self.out)
-        if not self.queue:
+        if not queue:
             self.queue = None
 
     # The device's acknowledgements
@@ -233,6 +266,10 @@ class Session:
             return False
         self.incoming[packet_id] = pending
         return True
+
+    def knows_incoming(self, packet_id: int) -> bool:
+        """Whether a QoS 2 PUBLISH of this id would be a repeat."""
+        return self.incoming is not None and packet_id in self.incoming
 
     def pending_incoming(self, packet_id: int) -> object:
         """What the first PUBLISH of this id still waits for; once it is safe, the `answer` it had, if any."""
