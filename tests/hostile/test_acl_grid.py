@@ -23,7 +23,7 @@ LEVELS = ["inbox", "devices", "me", "other", "chat", "receipt", "$SYS", "$server
 TOPICS = [
     "/".join(levels) for depth in (1, 2, 3, 4) for levels in itertools.product(LEVELS, repeat=depth) if levels != ("",)
 ]
-SMALL = [levels for levels in itertools.product(["inbox", "devices", "me", "other", "$SYS", "", "+"], repeat=3)]
+SMALL = list(itertools.product(["inbox", "devices", "me", "other", "$SYS", "", "+"], repeat=3))
 
 
 def filters() -> Iterable[str]:
