@@ -15,6 +15,7 @@ from aldis.broker.allowances import Allowances
 from aldis.broker.burden import Burden
 from aldis.broker.core.codec import TopicCache
 from aldis.broker.core.envelope import Reason
+from aldis.broker.core.occasional import Occasional
 from aldis.broker.core.packets import Message
 from aldis.broker.core.reasons import CloseReason
 from aldis.broker.core.session import Session
@@ -54,7 +55,10 @@ class Node:
         self.not_ready_reasons: set[str] = {STARTING}
         self.now = loop.time()
         self.topics = TopicCache(limits.max_topic_levels)
-        self.router = Router(self.touch, limits.max_retained)
+        self.router = Router(self.touch, limits.max_retained, limits.max_retained_bytes, limits.max_retained_size)
+        self.router.on_not_retained = self._not_retained
+        if limits.queue_policy == "disconnect":
+            self.router.on_full = self._queue_full
         self.stages: list[Stage] = []
         self.publish_gate: Callable[[Publication], Coroutine[Any, Any, None]] | None = None
         self.decisions: Decisions
@@ -74,6 +78,7 @@ class Node:
         self._ticker: asyncio.TimerHandle | None = None
         self._due: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._said = Occasional()
 
     # The clock and the end of the tick
 
@@ -102,6 +107,19 @@ class Node:
     def _short_of_memory(self, short: bool) -> None:
         self.door.shut = short
         (self.not_ready_reasons.add if short else self.not_ready_reasons.discard)(SHORT_OF_MEMORY)
+
+    def _queue_full(self, connection: Connection) -> None:
+        # later: whoever publishes is in the middle of telling everyone
+        self._loop.call_soon(connection.end, CloseReason.QUEUE_FULL)
+
+    def _not_retained(self, message: Message) -> None:
+        times = self._said.note("not retained", self.now)
+        if times:
+            kept = self.router.retained
+            logger.warning(
+                "a message was not retained: too large, or no room",
+                extra={"times": times, "topic": message.topic, "retained": len(kept), "bytes": kept.bytes},
+            )
 
     def _relieved(self) -> None:
         for connection in list(self.connections):
@@ -234,6 +252,10 @@ class Node:
 
     def drained(self, connection: Connection) -> None:
         """The connection can take more: its buffer has emptied or its window has room."""
+        session = connection.session
+        if session is not None and session.queue:
+            session.send_queued()
+            self.touch(connection)
         if self.inboxes is not None and connection.device is not None:
             self.inboxes.drained(connection)
 

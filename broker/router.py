@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aldis.broker.core.packets import Message
+from aldis.broker.core.retained import Retained
 from aldis.broker.core.session import Session
-from aldis.broker.core.subscriptions import RetainedTree, SubscriptionTree
+from aldis.broker.core.subscriptions import SubscriptionTree
 
 if TYPE_CHECKING:
     from aldis.broker.connection import Connection
@@ -20,6 +21,8 @@ Target = tuple["Subscriber", int]
 Route = list[Target]
 
 _MAX_ROUTES_CACHED = 20_000
+_MAX_CACHED_TOPIC = 256
+"""Characters of a topic whose route is remembered; so the memory of routes is bounded in bytes, too."""
 
 
 class Subscriber:
@@ -37,15 +40,23 @@ class Router:
 
     `touch` is told every connection that was given something to write. A route is looked up once per topic and
     remembered until any subscription changes; the memory of routes is bounded. `on_retained`, where set, is told every
-    message that is now retained, and with an empty payload every topic that no longer is.
+    message that is now retained, and with an empty payload every topic that no longer is; `on_not_retained` every
+    message that did not fit, and `on_full` every connection for which a message was dropped because its queue is full.
     """
 
-    def __init__(self, touch: Callable[[Connection], None], max_retained: int) -> None:
+    def __init__(
+        self,
+        touch: Callable[[Connection], None],
+        max_retained: int,
+        max_retained_bytes: int = 134_217_728,
+        max_retained_size: int = 65_536,
+    ) -> None:
         self.subscriptions: SubscriptionTree[Subscriber] = SubscriptionTree()
-        self.retained: RetainedTree[Message] = RetainedTree()
+        self.retained = Retained(max_retained, max_retained_bytes, max_retained_size)
         self.on_retained: Callable[[Message], None] | None = None
+        self.on_not_retained: Callable[[Message], None] | None = None
+        self.on_full: Callable[[Connection], None] | None = None
         self._touch = touch
-        self._max_retained = max_retained
         self._routes: dict[str, Route] = {}
         self._routes_version = 0
 
@@ -63,12 +74,18 @@ class Router:
             connection = subscriber.connection
             if qos > message_qos:
                 qos = message_qos
-            if connection is None:
-                if qos:
-                    subscriber.session.deliver(message, qos)
-            elif qos or not connection.congested:
-                subscriber.session.deliver(message, qos)
+            if connection is None or connection.congested:
+                # a client that does not read has its own queue, not the memory behind its socket
+                if qos and not subscriber.session.enqueue(message, qos):
+                    self._full(connection)
+            elif subscriber.session.deliver(message, qos):
                 touch(connection)
+            else:
+                self._full(connection)
+
+    def _full(self, connection: Connection | None) -> None:
+        if connection is not None and self.on_full is not None:
+            self.on_full(connection)
 
     def route(self, topic: str) -> Route:
         """Everyone who gets what is published to `topic`, once each, with the highest QoS granted."""
@@ -77,22 +94,22 @@ class Router:
             self._routes_version = self.subscriptions.version
         route = self._routes.get(topic)
         if route is None:
-            if len(self._routes) >= _MAX_ROUTES_CACHED:
-                self._routes.clear()
-            route = self._routes[topic] = self.subscriptions.match(topic)
+            route = self.subscriptions.match(topic)
+            if len(topic) <= _MAX_CACHED_TOPIC:
+                if len(self._routes) >= _MAX_ROUTES_CACHED:
+                    self._routes.clear()
+                self._routes[topic] = route
         return route
 
     def retain(self, message: Message) -> None:
-        """Keeps the last message of a topic; an empty one forgets it [MQTT-3.3.1-10]. At the limit a new topic is not
-        kept: what is there stays true."""
-        if not message.payload:
-            if self.retained.pop(message.topic) is None:
-                return
-        elif len(self.retained) < self._max_retained or self.retained.get(message.topic) is not None:
-            self.retained.put(message.topic, Message(message.topic, message.payload, message.qos, retain=True))
-        else:
-            return
-        if self.on_retained is not None:
+        """Keeps the last message of a topic, if it fits; an empty one forgets it [MQTT-3.3.1-10]."""
+        known = self.retained.get(message.topic) is not None
+        kept = self.retained.keep(message)
+        if not kept:
+            if self.on_not_retained is not None:
+                self.on_not_retained(message)
+            message = Message(message.topic, b"", message.qos, retain=True)
+        if self.on_retained is not None and (known or message.payload):
             self.on_retained(message)
 
     def subscribe(self, subscriber: Subscriber, filter: str, qos: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,23 @@ logger = logging.getLogger(__name__)
 
 Granted = list[tuple[str, int]]
 
+_RETAINED_AT_ONCE = 500
+"""Retained messages sent before others have their turn: a few milliseconds."""
+
+_JUDGED_AT_ONCE = 500
+"""Filters judged before others have their turn."""
+
+_POLL = 0.02
+
 
 async def subscribe(node: Node, connection: Connection, session: Session, packet: Subscribe) -> None:
     """Judges filter by filter. The SUBACK leaves when every granted one is in force and an inbox is attached; what is
     retained, receipts and backlog follow it."""
     granted: Granted = []
     codes: list[int] = []
-    for filter, qos in packet.filters:
+    for number, (filter, qos) in enumerate(packet.filters, 1):
+        if number % _JUDGED_AT_ONCE == 0:
+            await asyncio.sleep(0)
         if await _permitted(node, connection, session, filter, len(granted)):
             granted.append((filter, qos))
             codes.append(qos)
@@ -44,7 +55,8 @@ async def subscribe(node: Node, connection: Connection, session: Session, packet
     connection.receipt_topics.clear()
     connection.suback(packet.packet_id, codes)
     for filter, qos in granted:
-        await _send_retained(node, subscriber, filter, qos)
+        if not await _send_retained(node, subscriber, filter, qos):
+            return
         node.decisions.subscribed(connection, filter, qos)
     if granted and node.inboxes is not None:
         # a resumed session has been told its receipts at the resume
@@ -60,6 +72,8 @@ async def _permitted(node: Node, connection: Connection, session: Session, filte
             return False
         raise ProtocolViolation(CloseReason.MALFORMED, str(error)) from None  # [MQTT-4.7.1-2], [MQTT-4.7.3-1]
     if filter not in session.subscriptions and len(session.subscriptions) + granted >= limits.max_subscriptions:
+        return False
+    if filter.count("+") + filter.count("#") > limits.max_filter_wildcards:
         return False
     return await node.decisions.subscription(connection, filter)
 
@@ -81,10 +95,30 @@ async def _attach(
     return True
 
 
-async def _send_retained(node: Node, subscriber: Subscriber, filter: str, qos: int) -> None:
-    for topic, message in list(node.router.retained.match(filter)):
+async def _send_retained(node: Node, subscriber: Subscriber, filter: str, qos: int) -> bool:
+    """As fast as the client takes them, and so that others have their turn: there may be very many. False: the
+    connection has ended meanwhile."""
+    allowance = node.limits.max_write_buffer
+    for number, (topic, message) in enumerate(node.router.retained.match(filter), 1):
         if await node.decisions.may_receive(subscriber, topic):
             node.router.send_retained(subscriber, message, qos)
+            allowance -= len(message.payload) + len(topic)
+        if allowance <= 0 or number % _RETAINED_AT_ONCE == 0:
+            allowance = node.limits.max_write_buffer
+            if not await _taken(subscriber):
+                return False
+    return True
+
+
+async def _taken(subscriber: Subscriber) -> bool:
+    """Returns when the client has taken what was written so far; false if its connection has ended."""
+    connection = subscriber.connection
+    if connection is not None:
+        connection.flush()
+    await asyncio.sleep(0)
+    while connection is not None and connection.congested and connection.closed is None:  # noqa: ASYNC110 - rare
+        await asyncio.sleep(_POLL)
+    return connection is not None and connection.closed is None
 
 
 def unsubscribe(node: Node, connection: Connection, session: Session, packet: Unsubscribe) -> None:
