@@ -14,25 +14,24 @@ _RELIEF = 0.8
 
 class Burden:
     """Beyond `limit` bytes it is `full`, and who has such a publish is not read from. `relieved` is called when that is
-    over."""
+    over. Who changes `bytes` calls `exceeded` if they are above the limit, `eased` if the burden was full: two calls
+    per publish saved."""
 
-    __slots__ = ("_limit", "_relieved", "bytes", "full")
+    __slots__ = ("_relieved", "bytes", "full", "limit")
 
     def __init__(self, limit: int, relieved: Callable[[], None]) -> None:
         self.bytes = 0
         self.full = False
-        self._limit = limit
+        self.limit = limit
         self._relieved = relieved
 
-    def add(self, size: int) -> None:
-        self.bytes += size
-        if self.bytes > self._limit and not self.full:
+    def exceeded(self) -> None:
+        if not self.full:
             self.full = True
             logger.warning("too many bytes wait for the store or for order: reading from their senders stops")
 
-    def remove(self, size: int) -> None:
-        self.bytes -= size
-        if self.full and self.bytes <= self._limit * _RELIEF:
+    def eased(self) -> None:
+        if self.bytes <= self.limit * _RELIEF:
             self.full = False
             logger.info("fewer bytes wait for the store: reading goes on")
             self._relieved()

@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections import Counter
 
 from aldis.broker.core.envelope import Reason
-from aldis.broker.core.packets import Message
 from aldis.broker.core.reasons import CloseReason, ConnectReturn
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -97,10 +96,6 @@ class Figures:
         """One PUBLISH came for the topic of these levels."""
         kind = self.received.get(levels[2]) if len(levels) == 4 and levels[0] == "inbox" else None
         (self.plain if kind is None else kind)[qos] += 1
-
-    def item_sent(self, message: Message, qos: int) -> None:
-        """One inbox item went to a device."""
-        self.items["chat" if message.peer else "sync" if message.origin else "system"][qos] += 1
 
     def committed(self, seconds: float, messages: int) -> None:
         """One group commit has been taken, after this long."""

@@ -7,18 +7,21 @@ from aldis.broker.core.packets import Message
 from aldis.broker.pipeline import SERVER, Publication
 from aldis.broker.ports import Item, Kind, NewMessage
 
+_SYSTEM = Kind.SYSTEM
+"""Members of an enum are slow to look up, and this is asked for every message."""
+
 
 def live_item(message: NewMessage, n: int, mid: int) -> Message:
     payload = render_chat(n, mid, message.created, message.content)
-    if message.kind is Kind.SYSTEM:
+    if message.kind is _SYSTEM:
         return Message(f"inbox/{message.recipient}/system/{SERVER}", payload, n=n, mid=mid)
-    publication = message.tag
-    topic = (
-        publication.message.topic  # the same text, already at hand
-        if isinstance(publication, Publication)
-        else f"inbox/{message.recipient}/chat/{message.sender}"
-    )
-    return Message(topic, payload, n=n, mid=mid, peer=message.sender)
+    return Message(f"inbox/{message.recipient}/chat/{message.sender}", payload, n=n, mid=mid, peer=message.sender)
+
+
+def published_item(publication: Publication, message: NewMessage, n: int, mid: int) -> Message:
+    """The same for a chat message whose PUBLISH is still here: its topic is the same text, checked and hashed."""
+    payload = render_chat(n, mid, message.created, message.content)
+    return Message(publication.message.topic, payload, 0, False, False, 0, b"", b"", n, mid, message.sender)
 
 
 def sync_item(message: NewMessage, n: int, mid: int) -> Message:

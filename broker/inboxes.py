@@ -19,7 +19,7 @@ from aldis.broker.core.reasons import CloseReason
 from aldis.broker.core.session import Session
 from aldis.broker.core.topics import overlaps
 from aldis.broker.device import Device
-from aldis.broker.inbox_items import live_item, stored_item, sync_item
+from aldis.broker.inbox_items import live_item, published_item, stored_item, sync_item
 from aldis.broker.node import Node
 from aldis.broker.pipeline import Publication
 from aldis.broker.ports import (
@@ -40,6 +40,9 @@ from aldis.broker.ports import (
 )
 
 logger = logging.getLogger(__name__)
+
+_CHAT = Kind.CHAT
+"""Members of an enum are slow to look up, and this one is needed for every message."""
 
 
 class Inboxes:
@@ -78,7 +81,7 @@ class Inboxes:
                 recipient,
                 envelope.content,
                 self.now_ms(),
-                Kind.CHAT,
+                _CHAT,
                 envelope.id,
                 envelope.seq,
                 others > 0,
@@ -98,14 +101,17 @@ class Inboxes:
         touched: dict[Device, None] = {}
         attached = self._attached
         for message, stored in zip(batch.messages, committed.stored, strict=True):
-            publication = message.tag
-            if isinstance(publication, Publication):
+            publication: Publication | None = message.tag  # type: ignore[assignment]
+            if publication is not None:
                 publication.committed(stored.mid, stored.created)
             if stored.repeated:
                 continue
             devices = attached.get(message.recipient)
             if devices is not None:
-                item = live_item(message, stored.n, stored.mid)
+                if publication is not None:
+                    item = published_item(publication, message, stored.n, stored.mid)
+                else:
+                    item = live_item(message, stored.n, stored.mid)
                 for device in devices.values():
                     device.feed.offer(item)
                     touched[device] = None
@@ -316,8 +322,10 @@ class Inboxes:
         self.node.touch(connection)
         buffer = feed.buffer
         allowance = self.node.limits.max_write_buffer
+        figures = self.node.figures
+        chats = figures.items["chat"]
         while buffer and not connection.congested:
-            if session.room <= 0 and not session.is_reserved(buffer[0].n):
+            if len(session.inflight) >= session.max_inflight and not session.is_reserved(buffer[0].n):
                 session.forget_items(buffer[0].n - 1)  # their turn has passed: sent at QoS 0, or no longer wanted
                 if session.room <= 0:
                     break
@@ -327,7 +335,7 @@ class Inboxes:
                 break
             message = feed.take()
             allowance -= len(message.payload)
-            qos = device.qos(message)
+            qos = device.whole if device.whole >= 0 and not message.origin else device.qos(message)
             if qos > 0:
                 session.deliver_item(message, qos)
                 feed.sent_one(message)
@@ -336,7 +344,7 @@ class Inboxes:
                     session.deliver(message, 0)
                 feed.pass_over()
             if qos >= 0:
-                self.node.figures.item_sent(message, qos)
+                (chats if message.peer else figures.items["sync" if message.origin else "system"])[qos] += 1
         if not connection.congested:
             after = feed.read_from()
             if after is not None:

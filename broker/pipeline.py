@@ -58,11 +58,13 @@ class Publication(AckSlot):
         "_stage",
         "connection",
         "denied",
+        "device",
         "envelope",
         "levels",
         "message",
         "session",
         "stream",
+        "user",
         "weight",
     )
 
@@ -76,19 +78,13 @@ class Publication(AckSlot):
         self.envelope: Envelope | None = None
         self.stream: Stream | None = None
         self.denied: frozenset[Subscriber] | None = None
+        self.user = session.user
+        self.device = session.device
         self.weight = 0
         self._stage = 0
         self._shared: list[Publication] | None = None
         self._followers: list[Publication] | None = None
         self._answer: Answer | None = None
-
-    @property
-    def user(self) -> str:
-        return self.session.user
-
-    @property
-    def device(self) -> str:
-        return self.session.device
 
     def proceed(self) -> None:
         """Runs the stages that are left, then routes to plain subscribers and acknowledges."""
@@ -106,11 +102,17 @@ class Publication(AckSlot):
         """Someone keeps it for later: until it is settled or abandoned its bytes count as a burden of the node."""
         if not self.weight:
             self.weight = len(self.message.payload) + 1
-            self.connection.node.burden.add(self.weight)
+            burden = self.connection.node.burden
+            burden.bytes += self.weight
+            if burden.bytes > burden.limit:
+                burden.exceeded()
 
     def _waited(self) -> None:
-        self.connection.node.burden.remove(self.weight)
+        burden = self.connection.node.burden
+        burden.bytes -= self.weight
         self.weight = 0
+        if burden.full:
+            burden.eased()
 
     def settle(self) -> None:
         """Acknowledges the PUBLISH in its turn."""

@@ -33,6 +33,10 @@ class FeedState(Enum):
     """Everything known was handed to the session."""
 
 
+_OFFLINE = FeedState.OFFLINE
+"""Members of an enum are slow to look up, and this one is asked for with every item."""
+
+
 class Feed:
     """One device of one user, attached or not. `limit` bounds the buffer of live items."""
 
@@ -94,7 +98,7 @@ class Feed:
         n = message.n
         if self.reading:
             self._news = True
-        if n <= self.head or self.state is FeedState.OFFLINE:
+        if n <= self.head or self.state is _OFFLINE:
             return
         buffer = self.buffer
         if not self.reading and len(buffer) < self.limit and n == (buffer[-1].n if buffer else self.sent) + 1:
