@@ -18,6 +18,7 @@ from aldis.accounts_api import device_routes, friend_routes, health_routes, logi
 from aldis.accounts_api.authentication import SECURITY, bearer_guard, caller_of
 from aldis.accounts_api.docs_page import docs, docs_files
 from aldis.accounts_api.media import JsonRequest
+from aldis.accounts_api.operations import Operations
 from aldis.accounts_api.problems import answer_problem
 from aldis.accounts_api.services import Services
 
@@ -53,7 +54,10 @@ def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] =
     public = Router(path="/v1", route_handlers=[*login_routes.OPEN])
     return Litestar(
         [guarded, public, *health_routes.OPEN, docs, docs_files(), *extra],
-        dependencies={"services": Provide(lambda: services, sync_to_thread=False, use_cache=True)},
+        dependencies={
+            "services": Provide(lambda: services, sync_to_thread=False, use_cache=True),
+            "operations": Provide(lambda: services.operations, sync_to_thread=False, use_cache=True),
+        },
         exception_handlers={Exception: answer_problem},
         before_send=[_add_headers],
         lifespan=[lifespan],
@@ -61,6 +65,18 @@ def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] =
         openapi_config=_openapi(),
         request_class=JsonRequest,
         request_max_body_size=services.settings.max_body_size,
+    )
+
+
+def create_operations_app(operations: Operations) -> Litestar:
+    """Health and metrics only, for a server without accounts."""
+    return Litestar(
+        [*health_routes.OPEN],
+        dependencies={"operations": Provide(lambda: operations, sync_to_thread=False, use_cache=True)},
+        exception_handlers={Exception: answer_problem},
+        before_send=[_add_headers],
+        logging_config=None,
+        openapi_config=None,
     )
 
 

@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 
 from aldis.accounts_api.bodies import Problem
+from aldis.accounts_api.operations import NotReady
 from aldis.bridge.accounts import errors
 from aldis.bridge.credentials import CredentialError
 from aldis.broker.ports import StoreUnavailable
@@ -48,6 +49,7 @@ TYPES: dict[type[Exception], tuple[int, str, str]] = {
 STATUSES = {
     400: ("invalid-request", "Invalid request"),
     401: ("invalid-token", "Invalid token"),
+    403: ("forbidden", "Forbidden"),
     404: ("not-found", "Not found"),
     405: ("method-not-allowed", "Method not allowed"),
     413: ("too-large", "Request too large"),
@@ -86,7 +88,8 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, StoreUnavailable):
         headers["Retry-After"] = str(RETRY_AFTER)
-        detail = "the store does not answer; nothing is lost, try again"
+        if not isinstance(error, NotReady):
+            detail = "the store does not answer; nothing is lost, try again"
     return _problem(status, slug, title, detail), headers
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from aldis.accounts_api.friendships import Friendships
 from aldis.accounts_api.logins import Logins
+from aldis.accounts_api.operations import Operations
 from aldis.accounts_api.passwords import Passwords
 from aldis.bridge.accounts import Accounts
 from aldis.bridge.credentials import AccessTokens, RefreshTokens
@@ -33,6 +34,7 @@ class Services:
     bus: Bus
     settings: AccountsSettings
     now: Callable[[], int]
+    operations: Operations = field(default_factory=Operations)
 
 
 def assemble(
@@ -44,11 +46,18 @@ def assemble(
     bus: Bus,
     postbox: Postbox,
     now: Callable[[], int] = wall_clock,
+    operations: Operations | None = None,
 ) -> Services:
     """The services over these back ends. Whoever opened `accounts` and `store` closes them."""
     passwords = Passwords(concurrency=settings.hashing_concurrency, queue=settings.hashing_queue)
     access_tokens = AccessTokens(signing_key)
     logins = Logins(accounts, passwords, access_tokens, RefreshTokens(signing_key), bus, settings, now)
+
+    async def look() -> None:
+        await accounts.ready()
+        # No user has an empty name, so the answer is 0, but the store had to look.
+        await store.head("")
+
     return Services(
         accounts=accounts,
         passwords=passwords,
@@ -59,4 +68,5 @@ def assemble(
         bus=bus,
         settings=settings,
         now=now,
+        operations=replace(operations or Operations(), look=look),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 
@@ -98,8 +99,15 @@ class AdapterTransport:
     def abort(self) -> None:
         self._ended.set()
 
+    def get_write_buffer_size(self) -> int:
+        return self._undrained
+
     def pause_reading(self) -> None:
         self._may_read.clear()
 
     def resume_reading(self) -> None:
         self._may_read.set()
+
+    def get_extra_info(self, name: str) -> Any:
+        """Only what is asked for: the TLS connection that whoever accepted it may have."""
+        return self._writer.get_ssl_info() if name == "ssl_object" else None

@@ -9,6 +9,7 @@ from amqtt.session import Session
 
 if TYPE_CHECKING:
     from aldis.broker.connector import Connector
+    from aldis.broker.node import Node
 
 
 class ConnectorContext(BrokerContext):
@@ -21,6 +22,15 @@ class ConnectorContext(BrokerContext):
     @property
     def services(self) -> Any:
         return self._connector.services
+
+    @property
+    def node(self) -> Node:
+        return self._connector.node
+
+    @property
+    def plugins(self) -> list[Any]:
+        """Every loaded plugin, in the order of the profile."""
+        return list(self._connector.plugins_manager.plugins)
 
     def get_session(self, client_id: str) -> Session | None:
         found = self._connector.sessions.get(client_id)

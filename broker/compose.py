@@ -20,20 +20,25 @@ from aldis.broker.arrival import Gate, Way
 from aldis.broker.connector import Connector, ConnectorError
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.listener import Listener
-from aldis.broker.node import Node
+from aldis.broker.node import STARTING, Node
 from aldis.broker.pipeline import SERVER
 from aldis.broker.ports import Kind, NewMessage, Store, StoreUnavailable, Writer
+from aldis.broker.shutdown import SHUTTING_DOWN, Budget
 from aldis.broker.tls import Certificates, TlsError
 from aldis.config.layers import dotted
 from aldis.config.settings import Settings, entrances
 from aldis.plugins.services import Services
 
 if TYPE_CHECKING:
+    from aldis.accounts_api.operations import Operations
     from aldis.accounts_api.secrets_file import Secrets
     from aldis.bridge.accounts import Accounts
     from aldis.broker.http import HttpServer
 
 logger = logging.getLogger(__name__)
+
+METRICS = "aldis.plugins.metrics.Metrics"
+STORE_UNAVAILABLE = "the store does not take commits"
 
 
 def wall_clock() -> int:
@@ -92,9 +97,14 @@ class Server:
             if self.settings.store.backend != "none":
                 await self._start_inboxes()
             self.connector.load_plugins()
+            if self._http is None and METRICS in self.settings.plugins:
+                from aldis.accounts_api.app import create_operations_app
+
+                self._http = self._http_on(create_operations_app(self._operations()))
             if self._http is not None:
                 await self._http.start()
             await self.connector.start()
+            self.node.not_ready_reasons.discard(STARTING)
         except (ConnectorError, StoreUnavailable, TlsError, OSError) as error:
             await self._close()
             raise StartFailed(str(error)) from error
@@ -139,6 +149,9 @@ class Server:
         writer = GroupCommit(
             self._store,
             on_committed=inboxes.committed,
+            on_unavailable=lambda _: self.node.not_ready_reasons.add(STORE_UNAVAILABLE),
+            on_recovered=lambda: self.node.not_ready_reasons.discard(STORE_UNAVAILABLE),
+            on_measured=self.node.figures.committed,
             retry=settings.timeouts.commit_retry,
             limit=settings.limits.commit_batch,
             linger=settings.timeouts.commit_linger,
@@ -191,8 +204,6 @@ class Server:
     def _http_server(self, secrets: Secrets, writer: Writer) -> HttpServer:
         from aldis.accounts_api.app import create_app
         from aldis.accounts_api.services import assemble
-        from aldis.broker.http import HttpServer
-        from aldis.config.addresses import split_address
 
         assert self._accounts is not None and self._store is not None
         services = assemble(
@@ -202,11 +213,34 @@ class Server:
             store=self._store,
             bus=self.bus,
             postbox=LocalPostbox(writer, wall_clock),
+            operations=self._operations(),
         )
+        return self._http_on(create_app(services))
+
+    def _operations(self) -> Operations:
+        from aldis.accounts_api.operations import Operations
+
+        return Operations(not_ready=lambda: self.node.not_ready_reasons, metrics=self._metrics_page)
+
+    async def _metrics_page(self, peer: str, forwarded: bool) -> bytes | None:
+        from aldis.accounts_api.operations import NotForYou
+
+        plugin: Any = self.connector.plugins_manager.get_plugin("Metrics")
+        if not hasattr(plugin, "page"):
+            return None
+        if not plugin.may_ask(peer, forwarded):
+            raise NotForYou("the metrics are for this machine, and for the networks that the plugin allows")
+        page: bytes = await plugin.page()
+        return page
+
+    def _http_on(self, app: Any) -> HttpServer:
+        from aldis.broker.http import HttpServer
+        from aldis.config.addresses import split_address
+
         host, port = split_address(self.settings.http.bind)
         way, listener = self._http_way, Listener("http", self.settings.http.max_connections)
         return HttpServer(
-            create_app(services),
+            app,
             host,
             port,
             max_connections=self.settings.http.max_connections,
@@ -214,29 +248,32 @@ class Server:
             gate=None if way is None else Gate(way, listener, self.settings.timeouts.connect, self.node.spawn),
         )
 
-    async def stop(self) -> None:
-        """Stops accepting, commits what was taken and acknowledges it, ends the connections, closes the back ends."""
+    async def stop(self) -> bool:
+        """Stops accepting, commits what was taken and acknowledges it, ends the connections, closes the back ends; all
+        within `timeouts.shutdown`. False: something was given up, and threads may still hang in it."""
+        budget = Budget(self.node.timeouts.shutdown)
+        self.node.not_ready_reasons.add(SHUTTING_DOWN)
         self.connector.stop_listening()
-        if self._http is not None:
-            await self._http.stop()
         if self._writer is not None:
-            try:
-                await asyncio.wait_for(self._writer.flush(), self.settings.timeouts.shutdown)
-            except TimeoutError:
-                logger.warning("the store did not take the last messages; their senders still have them")
-        await self.connector.shutdown()
-        await self._close()
+            # a store that takes nothing: nothing is acknowledged, and the senders still have their messages
+            await budget.spend(0.5, "the last commit", self._writer.flush())
+        transports = [one.transport for one in self.node.connections if one.transport is not None]
+        await budget.spend(0.6, "telling the plugins", self.connector.shutdown())
+        await budget.drain(0.75, transports)
+        await self._close(budget)
+        return budget.complete
 
-    async def _close(self) -> None:
+    async def _close(self, budget: Budget | None = None) -> None:
+        budget = budget or Budget(self.node.timeouts.shutdown)
         self.node.stop()
-        if self._http is not None:
-            await self._http.stop()
+        if self._http is not None and not await self._http.stop(budget.left(0.8)):
+            budget.missed("an HTTP request")
         if self._writer is not None:
-            await self._writer.stop(self.settings.timeouts.shutdown)
+            await budget.spend(0.9, "the group commit", self._writer.stop(budget.left(0.85)))
         if self._accounts is not None:
-            await self._accounts.close()
+            await budget.spend(0.95, "closing the accounts", self._accounts.close())
         if self._store is not None:
-            await self._store.close()
+            await budget.spend(1.0, "closing the store", self._store.close())
 
 
 def database_url(settings: Settings) -> str:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from aldis.broker.listener import cannot_listen
+from aldis.broker.arrival import Arrival, Gate
+from aldis.broker.core.reasons import CloseReason
+from aldis.broker.listener import Listener, cannot_listen
+
+logger = logging.getLogger(__name__)
+
+
+_CUT_OFF = 0.5
+"""Seconds that the server takes to drop the requests it must not wait for."""
 
 
 class _Embedded(uvicorn.Server):
@@ -22,14 +32,17 @@ class _Embedded(uvicorn.Server):
 
 class HttpServer:
     """Serves one ASGI application. The socket is bound at `start`, so that a taken address is an error then and
-    there."""
+    there. `gate` is what stands in front of it, if anything does."""
 
-    def __init__(self, app: Any, host: str, port: int, *, max_connections: int, shutdown: float) -> None:
+    def __init__(
+        self, app: Any, host: str, port: int, *, max_connections: int, shutdown: float, gate: Gate | None = None
+    ) -> None:
         self._app = app
         self._host = host or "0.0.0.0"  # noqa: S104 - no host in the setting means every address
         self._port = port
         self._max_connections = max_connections
         self._shutdown = shutdown
+        self._gate = gate
         self._server: _Embedded | None = None
         self._task: asyncio.Task[None] | None = None
         self.address: tuple[str, int] = (self._host, port)
@@ -44,6 +57,7 @@ class HttpServer:
         self.address = sock.getsockname()[:2]
         config = uvicorn.Config(
             self._app,
+            http="auto" if self._gate is None else _arrivals(self._gate),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -59,8 +73,69 @@ class HttpServer:
                 raise OSError(f"the HTTP server on {self._host}:{self._port} ended at start")
             await asyncio.sleep(0.01)
 
-    async def stop(self) -> None:
-        """Finishes running requests, for as long as `shutdown` allows."""
-        if self._server is not None and self._task is not None:
-            self._server.should_exit = True
-            await asyncio.wait([self._task], timeout=self._shutdown + 1)
+    async def stop(self, within: float | None = None) -> bool:
+        """Finishes running requests, for as long as `within` or else `shutdown` seconds allow. False: some were cut
+        off."""
+        if self._server is None or self._task is None or self._task.done():
+            return True
+        patience = self._shutdown if within is None else within
+        self._server.should_exit = True
+        done, _ = await asyncio.wait([self._task], timeout=patience)
+        if not done:
+            self._server.force_exit = True
+            await asyncio.wait([self._task], timeout=_CUT_OFF)
+        return bool(done)
+
+
+def _arrivals(gate: Gate) -> Any:
+    """Stands where uvicorn expects the class of its protocol: each connection comes in through the gate first."""
+
+    def make(**arguments: Any) -> asyncio.BaseProtocol:
+        return Arrival(gate, _HttpNewcomer(gate.listener, lambda: AutoHTTPProtocol(**arguments)))
+
+    return make
+
+
+class _HttpNewcomer:
+    """An HTTP connection until uvicorn takes it. It has a place of the gate's listener for so long; after that
+    uvicorn's own limit counts it."""
+
+    def __init__(self, listener: Listener, protocol: Callable[[], Any]) -> None:
+        self.closed: CloseReason | None = None
+        self._listener = listener
+        self._protocol = protocol
+        self._address = ""
+        self._placed = False
+        self._transport: asyncio.Transport
+
+    def accepted(self, transport: asyncio.Transport, address: str) -> None:
+        self._transport, self._address = transport, address
+        self._placed = self._listener.acquire()
+        if not self._placed:
+            self.end(CloseReason.TOO_MANY_CONNECTIONS)
+
+    def entered(self, transport: asyncio.Transport) -> None:
+        self._give_place_back()
+        protocol = self._protocol()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        host, _, port = self._address.rpartition(":")
+        protocol.client = (host, int(port)) if port.isdigit() else None
+
+    def refused(self, transport: asyncio.Transport, address: str, reason: CloseReason, detail: str = "") -> None:
+        self._transport, self._address = transport, address
+        self.end(reason, detail)
+
+    def end(self, reason: CloseReason, detail: str = "") -> None:
+        if self.closed is not None:
+            return
+        self.closed = reason
+        self._give_place_back()
+        self._transport.close()
+        level = logging.DEBUG if reason is CloseReason.CLIENT_VANISHED else logging.WARNING
+        logger.log(level, "HTTP connection ended: %s", reason, extra={"address": self._address, "detail": detail})
+
+    def _give_place_back(self) -> None:
+        if self._placed:
+            self._placed = False
+            self._listener.release()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -14,7 +14,9 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from aldis.broker.arrival import address_of
 from aldis.broker.connection import Connection
+from aldis.broker.core.reasons import CloseReason
 from aldis.broker.listener import Listener
 from aldis.broker.node import Node
 
@@ -41,10 +43,33 @@ class WebSocketServerProtocol(asyncio.Protocol):
     # The protocol of the TCP connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=self._max_write_buffer)
-        peer = transport.get_extra_info("peername")
-        self._connection.begin(self, f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local")
+        self.accepted(cast("asyncio.Transport", transport), address_of(transport))
+
+    # See `Newcomer`
+
+    def accepted(self, transport: asyncio.Transport, address: str) -> None:
+        self._use(transport)
+        self._connection.begin(self, address)
+
+    def entered(self, transport: asyncio.Transport) -> None:
+        self._use(transport)
+        transport.set_protocol(self)
+
+    def refused(self, transport: asyncio.Transport, address: str, reason: CloseReason, detail: str = "") -> None:
+        self._connection.refused(transport, address, reason, detail)
+
+    def end(self, reason: CloseReason, detail: str = "") -> None:
+        self._connection.end(reason, detail)
+
+    @property
+    def closed(self) -> CloseReason | None:
+        return self._connection.closed
+
+    def _use(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._max_write_buffer)
+
+    # From the network
 
     def data_received(self, data: bytes) -> None:
         self._frames.receive_data(data)
@@ -121,8 +146,14 @@ class WebSocketServerProtocol(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size()
+
     def pause_reading(self) -> None:
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         self._transport.resume_reading()
+
+    def get_extra_info(self, name: str) -> Any:
+        return self._transport.get_extra_info(name)

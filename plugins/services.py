@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 from aldis.bridge.credentials import AccessTokens
 from aldis.broker.inboxes import Inboxes
@@ -14,6 +14,15 @@ from aldis.config.settings import Settings
 
 GRANT = "aldis.grant"
 """Key in a session's `attributes` under which authentication leaves its `Grant`."""
+
+
+class GroupFigures(Protocol):
+    """What a group commit tells of itself."""
+
+    @property
+    def pending(self) -> int: ...
+    @property
+    def available(self) -> bool: ...
 
 
 class MissingServices(Exception):
@@ -31,6 +40,20 @@ class Services:
     tokens: AccessTokens
     bus: Bus
     now_ms: Callable[[], int]
+
+
+def node_of(context: Any) -> Node:
+    """The node that loaded the plugin; every profile has one. Raises `MissingServices`."""
+    node = getattr(context, "node", None)
+    if not isinstance(node, Node):
+        raise MissingServices("this plugin needs Aldis' connector")
+    return node
+
+
+def writer_of(context: Any) -> GroupFigures | None:
+    """The group commit as the metrics see it, None on a node without a store."""
+    services = getattr(context, "services", None)
+    return cast("GroupFigures", services.inboxes.writer) if isinstance(services, Services) else None
 
 
 def services_of(context: Any) -> Services:
