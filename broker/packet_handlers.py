@@ -90,7 +90,7 @@ def _within_rate(connection: Connection, session: Session, packet: Message) -> b
     node = connection.node
     assert connection.allowance is not None
     verdict = connection.allowance.take(len(packet.topic) + len(packet.payload), node.now)
-    if verdict is Verdict.WITHIN:
+    if not verdict:  # WITHIN
         return True
     node.allowances.wait(connection, session.user, node.now)
     if verdict is Verdict.OVERDRAWN or (packet.qos == 2 and session.knows_incoming(packet.packet_id)):

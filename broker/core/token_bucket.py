@@ -88,6 +88,9 @@ class Verdict(IntEnum):
     """Not taken: the debt is as large as the burst already."""
 
 
+_WITHIN, _OVERDRAWN, _REFUSED = Verdict  # an enum member found through its class costs more than the arithmetic
+
+
 class Allowance:
     """What one user may publish, over all its connections: a number and bytes, each a token bucket that may be
     overdrawn by one more burst, for what was read from the network before reading stopped.
@@ -113,13 +116,13 @@ class Allowance:
         left = self._bytes - size
         if messages < 0.0 or left < 0.0:
             if messages < -self._burst or left < -self._bytes_burst:
-                return Verdict.REFUSED
+                return _REFUSED
             self._messages = messages
             self._bytes = left
-            return Verdict.OVERDRAWN
+            return _OVERDRAWN
         self._messages = messages
         self._bytes = left
-        return Verdict.WITHIN
+        return _WITHIN
 
     def paid(self, now: float) -> bool:
         """Whether there is no debt any more: reading may go on."""
