@@ -291,6 +291,8 @@ def _plugin_session(connection: Connection, packet: Connect, client_id: str) -> 
     host, _, port = connection.address.rpartition(":")
     session.remote_address = host
     session.remote_port = int(port) if port.isdigit() else None
+    if connection.transport is not None:
+        session.ssl_object = connection.transport.get_extra_info("ssl_object")
     if packet.password is not None:
         try:
             session.password = packet.password.decode("utf-8")

@@ -146,8 +146,10 @@ def _announce(server: Any) -> None:
     for name, listener in server.settings.listeners.items():
         host, port = server.mqtt_addresses()[name]
         scheme = "ws" if listener.type == "ws" else "mqtt"
-        print(f"{'MQTT over WebSocket' if scheme == 'ws' else 'MQTT':20}{scheme}://{host}:{port}", flush=True)
+        said = f"{scheme}{'s' if listener.tls else ''}://{host}:{port}"
+        print(f"{'MQTT over WebSocket' if scheme == 'ws' else 'MQTT':20}{said}", flush=True)
     if server.http_address is not None:
         host, port = server.http_address
-        print(f"{'REST API':20}http://{host}:{port}/docs", flush=True)
+        scheme = "https" if server.settings.http.tls else "http"
+        print(f"{'REST API':20}{scheme}://{host}:{port}/docs", flush=True)
     print("ready", flush=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
@@ -25,6 +25,7 @@ from amqtt.session import Session as AmqttSession
 from aldis.broker.amqtt_adapter import AdapterTransport
 from aldis.broker.amqtt_context import ConnectorContext
 from aldis.broker.amqtt_plugins import HookError, PluginDecisions
+from aldis.broker.arrival import Arrival, Gate, Way
 from aldis.broker.connection import Connection
 from aldis.broker.core.packets import Message
 from aldis.broker.core.reasons import CloseReason
@@ -43,7 +44,8 @@ class ConnectorError(Exception):
 class Connector(Broker):
     """An amqtt broker whose connections, sessions and messages are ours.
 
-    `plugins` are loaded at `load_plugins`, after whoever builds the node has put `services` there for them.
+    `plugins` are loaded at `load_plugins`, after whoever builds the node has put `services` there for them; `ways` are
+    what stands in front of a listener, by its name.
     """
 
     def __init__(self, config: dict[str, Any], node: Node, loop: asyncio.AbstractEventLoop) -> None:
@@ -52,6 +54,7 @@ class Connector(Broker):
         self.config.plugins = plugins
         self.node = node
         self.services: object = None
+        self.ways: Mapping[str, Way] = {}
         self.decisions: PluginDecisions
 
     def load_plugins(self) -> None:
@@ -122,12 +125,18 @@ class Connector(Broker):
     ) -> asyncio.Server:
         configured = self.listeners_config[listener_name]
         listener = Listener(listener_name, configured.max_connections)
+        if ssl_context is not None:
+            raise BrokerError(f"listener '{listener_name}': certificates are set under 'tls', not amqtt's way")
         protocol = WebSocketServerProtocol if listener_type == ListenerType.WS else Connection
-        factory = partial(protocol, self.node, listener)
+        way = self.ways.get(listener_name)
+        gate = None if way is None else Gate(way, listener, self.node.timeouts.connect, self.node.spawn)
+
+        def factory() -> asyncio.BaseProtocol:
+            newcomer = protocol(self.node, listener)
+            return newcomer if gate is None else Arrival(gate, newcomer)
+
         try:
-            return await self._loop.create_server(
-                factory, address, port, reuse_address=True, ssl=ssl_context, backlog=1_024
-            )
+            return await self._loop.create_server(factory, address, port, reuse_address=True, backlog=1_024)
         except OSError as error:
             raise ConnectorError(f"listener '{listener_name}': {cannot_listen(f'{address}:{port}', error)}") from error
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
-from aldis.config.section import Section
+from aldis.config.section import Seconds, Section
 
 _FORM = re.compile(r"(uri|email):[^*]*\*[^*]*")
 
@@ -23,11 +23,6 @@ def _user_form(form: str) -> str:
     if form != "common_name" and not _FORM.fullmatch(form):
         raise ValueError("must be 'common_name', 'uri:' or 'email:' and a name in which one * stands for the user")
     return form
-
-
-def _listed(value: Any) -> Any:
-    """A variable holds one text: `10.1.0.0/24,10.2.0.0/24`."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def _word(value: Any) -> Any:
@@ -43,13 +38,15 @@ class Tls(Section):
     client_ca_file: Path | None = None
     """PEM file: the authorities whose client certificates are accepted. Only these, never those of the system."""
     client_certificates: Literal["none", "optional", "required"] = "none"
-    """Whether clients are asked for a certificate. One that is shown must be good; `required` lets nobody in without."""
+    """Whether clients are asked for a certificate. If one is shown it must be good; `required`: nobody without."""
     client_certificate_user: Annotated[str, AfterValidator(_user_form)] = "common_name"
     """What in a client certificate is the user id: `common_name` of the subject, or the first alternative name of a
     form in which `*` stands for it: `uri:urn:example:user:*`, `email:*@example.org`. See
     `aldis.plugins.certificate.CertificateAuthentication`, which alone acts on it."""
     minimum_version: Literal["1.2", "1.3"] = "1.2"
     """Of TLS. 1.2 with forward secrecy and authenticated ciphers only: many microcontrollers cannot do 1.3 yet."""
+    reload_interval: Seconds = 10.0
+    """Seconds between two looks at whether the files have changed; new ones are for new connections."""
 
 
 class Entrance(Section):
@@ -58,12 +55,12 @@ class Entrance(Section):
     proxy_protocol: Annotated[Literal["off", "required"], BeforeValidator(_word)] = "off"
     """`required`: every connection begins with a PROXY protocol v2 header, in front of TLS, and its address is that of
     the client. Only for a listener that nobody reaches but through the balancer."""
-    proxy_trusted: Annotated[tuple[Network, ...], BeforeValidator(_listed)] = ()
+    proxy_trusted: tuple[Network, ...] = ()
     """Networks of the balancers, `10.1.0.0/24`, `::1/128`. With `required`, connections from elsewhere are closed."""
 
 
 def entrance_problems(entrance: Entrance) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is wrong although every single value is right: the key below the entrance, and why. Looks at the files."""
+    """What is wrong although every single value is right: the key below the entrance, and why."""
     if entrance.proxy_protocol == "required" and not entrance.proxy_trusted:
         yield ("proxy_trusted",), "must name the balancer's networks where proxy_protocol is required"
     if entrance.proxy_protocol == "off" and entrance.proxy_trusted:
@@ -75,6 +72,11 @@ def entrance_problems(entrance: Entrance) -> Iterator[tuple[tuple[str, ...], str
         yield ("tls", "client_ca_file"), f"must be given where client_certificates is {tls.client_certificates}"
     if tls.client_certificates == "none" and tls.client_ca_file is not None:
         yield ("tls", "client_ca_file"), "has no meaning while client_certificates is none"
+    yield from tls_file_problems(tls)
+
+
+def tls_file_problems(tls: Tls) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What can be seen of the files from outside."""
     for name in ("certfile", "keyfile", "client_ca_file"):
         path: Path | None = getattr(tls, name)
         problem = file_problem(path) if path is not None else None
