@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aldis.broker.core.occasional import Occasional
@@ -24,12 +25,28 @@ class Allowances:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._limited = bool(limits.publishes_per_second or limits.publish_bytes_per_second)
+        self._set(limits)
         self._used: dict[str, Allowance] = {}
         self._resting: OrderedDict[str, Allowance] = OrderedDict()
         self._waiting: set[Connection] = set()
         self._said = Occasional()
+
+    def _set(self, limits: Limits) -> None:
+        self._limits = limits
+        self._limited = bool(limits.publishes_per_second or limits.publish_bytes_per_second)
+
+    def configure(self, limits: Limits, connections: Iterable[Connection], now: float) -> None:
+        """Other limits from now on; everybody begins anew, with a full burst."""
+        present = [(one, one.session.user) for one in connections if one.session is not None]
+        waiting = list(self._waiting)
+        for connection, user in present:
+            self.close(connection, user, now)
+        self._resting.clear()
+        self._set(limits)
+        for connection, user in present:
+            self.open(connection, user, now)
+        for connection in waiting:
+            connection.throttle(False)
 
     def __len__(self) -> int:
         return len(self._used) + len(self._resting)

@@ -39,8 +39,13 @@ class Door:
 
     def __init__(self, limits: Limits) -> None:
         self.shut = False
-        self._limits = limits
         self._open: dict[str, int] = {}
+        self._said = Occasional()
+        self.configure(limits)
+
+    def configure(self, limits: Limits) -> None:
+        """These limits from now on. Who is inside stays inside; what was remembered of attempts begins anew."""
+        self._limits = limits
         self._rates = BucketTable(
             limits.connection_burst_per_address, limits.connections_per_second_per_address, limits.max_addresses
         )
@@ -53,7 +58,6 @@ class Door:
         self._failures_of = BucketTable(
             limits.failed_connect_burst_per_user, limits.failed_connects_per_minute_per_user / 60, limits.max_addresses
         )
-        self._said = Occasional()
 
     # Accepting
 

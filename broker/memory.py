@@ -35,6 +35,14 @@ class MemoryWatch:
         self._read = read
         self._next = 0.0
 
+    def configure(self, mark: int) -> None:
+        """Another mark from now on, judged at the next look; without one the node is open again at once."""
+        self._mark = mark
+        self._next = 0.0
+        if not mark and self.high:
+            self.high = False
+            self._above(False)
+
     def look(self, now: float) -> None:
         if not self._mark or now < self._next:
             return

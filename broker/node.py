@@ -57,8 +57,7 @@ class Node:
         self.topics = TopicCache(limits.max_topic_levels)
         self.router = Router(self.touch, limits.max_retained, limits.max_retained_bytes, limits.max_retained_size)
         self.router.on_not_retained = self._not_retained
-        if limits.queue_policy == "disconnect":
-            self.router.on_full = self._queue_full
+        self.router.on_full = self._queue_full if limits.queue_policy == "disconnect" else None
         self.stages: list[Stage] = []
         self.publish_gate: Callable[[Publication], Coroutine[Any, Any, None]] | None = None
         self.decisions: Decisions
@@ -79,6 +78,20 @@ class Node:
         self._due: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._said = Occasional()
+
+    def configure(self, limits: Limits, timeouts: Timeouts) -> None:
+        """Other limits and time-outs from now on. What a connection or a session was given at its beginning (packet
+        size, write buffer, window, queue) it keeps; the next one gets the new."""
+        self.limits = limits
+        self.timeouts = timeouts
+        self.topics.configure(limits.max_topic_levels)
+        self.router.retained.configure(limits.max_retained, limits.max_retained_bytes, limits.max_retained_size)
+        self.router.on_full = self._queue_full if limits.queue_policy == "disconnect" else None
+        self.sessions.configure(limits)
+        self.door.configure(limits)
+        self.allowances.configure(limits, self.connections, self.now)
+        self.burden.limit = limits.max_unacknowledged_bytes
+        self.memory.configure(limits.memory_high_water)
 
     # The clock and the end of the tick
 

@@ -19,6 +19,7 @@ from aldis.broker.router import Subscriber
 if TYPE_CHECKING:
     from aldis.broker.connection import Connection
     from aldis.broker.node import Node
+    from aldis.config.limits import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +33,13 @@ class Sessions:
     def __init__(self, node: Node) -> None:
         self.subscribers: dict[SessionKey, Subscriber] = {}
         self._node = node
-        limits = node.limits
-        self._rule = QueueRule(limits.max_queued_bytes, limits.queue_policy == "drop_oldest", limits.max_write_buffer)
+        self.configure(node.limits)
         self._absent: OrderedDict[SessionKey, float] = OrderedDict()
         self._ephemeral = 0
+
+    def configure(self, limits: Limits) -> None:
+        """These limits for the sessions made from now on."""
+        self._rule = QueueRule(limits.max_queued_bytes, limits.queue_policy == "drop_oldest", limits.max_write_buffer)
 
     def of(self, session: Session) -> Subscriber:
         return self.subscribers[session.user, session.device]

@@ -112,6 +112,8 @@ class Accounts(Section):
 class Logging(Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """DEBUG adds one line per refused publish; no level logs payloads, passwords or tokens."""
+    format: Literal["text", "json"] = "text"
+    """`text` for people, `json` for collectors: one object per line."""
 
 
 class Settings(BaseSettings):

@@ -48,6 +48,11 @@ class TopicCache:
         self._max_levels = max_levels
         self.known: dict[bytes, str] = {}
 
+    def configure(self, max_levels: int) -> None:
+        """Another depth from now on."""
+        self._max_levels = max_levels
+        self.known.clear()
+
     def learn(self, wire: bytes) -> str:
         """Checks a topic name and remembers it. Raises `ProtocolViolation` for what no PUBLISH may carry
         [MQTT-3.3.2-2]."""

@@ -14,6 +14,10 @@ class Retained(RetainedTree[Message]):
     def __init__(self, max_messages: int, max_bytes: int, max_size: int) -> None:
         super().__init__()
         self.bytes = 0
+        self.configure(max_messages, max_bytes, max_size)
+
+    def configure(self, max_messages: int, max_bytes: int, max_size: int) -> None:
+        """These bounds for what comes from now on; what is there stays."""
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._max_size = max_size
