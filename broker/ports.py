@@ -252,6 +252,9 @@ class Directory(Protocol):
     async def session_active(self, session: str) -> bool:
         """False once the login session that an access token names was logged out or revoked, or its user disabled."""
 
+    async def user_active(self, user: str) -> bool:
+        """Whether there is such an account, and it is not disabled."""
+
 
 class Announcement(msgspec.Struct, frozen=True, tag=True):
     """Base of what the accounts side tells the connectors. A hint: it may be lost, doubled or late."""

@@ -10,6 +10,7 @@ from amqtt.session import Session
 from aldis.bridge.credentials import CredentialError, hashed, is_device_token
 from aldis.broker.core.session import EPHEMERAL
 from aldis.broker.ports import Grant
+from aldis.plugins.certificate import vouched
 from aldis.plugins.services import GRANT, services_of
 
 
@@ -19,15 +20,21 @@ class TokenAuthentication(BaseAuthPlugin):
     Both kinds of token name their user and their device, so a token that leaks from one device opens no other. An empty
     client identifier is allowed with any token of the user: it gets an ephemeral, live-only session.
     Raises `StoreUnavailable` while the accounts cannot be read: CONNACK 3, the client tries again.
+
+    Without a password it has no opinion on a client whose certificate names that very user, and is against everybody
+    else. So a certificate alone is enough where `CertificateAuthentication` is loaded to speak for it; where it is not,
+    nobody does, and the client is refused. A password that is given must be good, whatever the certificate says.
     """
 
     @dataclass
     class Config:
         """No options."""
 
-    async def authenticate(self, *, session: Session) -> bool:
+    async def authenticate(self, *, session: Session) -> bool | None:
         """True only for a good token of exactly this user and device."""
         services = services_of(self.context)
+        if session.password is None and vouched(session):
+            return None
         password, user, device = session.password, session.username, session.client_id
         if not password or not user or device is None:
             return False

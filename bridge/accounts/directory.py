@@ -12,6 +12,7 @@ from aldis.bridge.accounts.database import Database
 from aldis.bridge.accounts.relation_lists import CORRESPONDENTS
 from aldis.bridge.accounts.sessions import Sessions
 from aldis.bridge.accounts.tokens import GOOD_TOKEN
+from aldis.bridge.accounts.users import Users
 from aldis.bridge.schema import im_token
 from aldis.broker.ports import Grant, StoreUnavailable
 
@@ -31,6 +32,7 @@ class AccountsDirectory:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sessions = Sessions(database)
+        self._users = Users(database)
         self._notes: dict[str, int] = {}
         self._writing: asyncio.Task[None] | None = None
 
@@ -49,6 +51,10 @@ class AccountsDirectory:
 
     async def session_active(self, session: str) -> bool:
         return await self._sessions.active(session)
+
+    async def user_active(self, user: str) -> bool:
+        found = await self._users.find(user)
+        return found is not None and found.active
 
     async def settle(self) -> None:
         """Waits until every note is written (or has failed). For shutdown."""

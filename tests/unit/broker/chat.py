@@ -89,6 +89,9 @@ class Friends:
     async def session_active(self, session: str) -> bool:
         return True
 
+    async def user_active(self, user: str) -> bool:
+        return any(user in pair for pair in self.pairs)
+
 
 class Chat(Lab):
     """The lab with inboxes."""
