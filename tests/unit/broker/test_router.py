@@ -67,6 +67,14 @@ class Routing(RuleBasedStateMachine):
         self.retained: dict[str, tuple[bytes, int]] = {}
         self.waiting: dict[str, list[tuple[str, bytes, int]]] = {name: [] for name in NAMES}
         self.numbers = 0
+        self.news: dict[str, tuple[bytes, int]] = {}
+        self.router.on_retained = self.note
+
+    def note(self, message: Message) -> None:
+        if message.payload:
+            self.news[message.topic] = message.payload, message.qos
+        else:
+            del self.news[message.topic]
 
     def wanted(self, name: str, topic: str) -> int:
         return max((qos for filter, qos in self.filters[name].items() if matches(filter, topic)), default=-1)
@@ -74,6 +82,8 @@ class Routing(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), filter=filters, qos=qualities)
     def subscribe(self, name: str, filter: str, qos: int) -> None:
         one = self.subscribers[name]
+        if one.connection is not None and one.connection.congested:
+            return  # nothing is read from it meanwhile
         self.router.subscribe(one, filter, qos)
         self.filters[name][filter] = qos
         for _, message in list(self.router.retained.match(filter)):
@@ -118,16 +128,17 @@ class Routing(RuleBasedStateMachine):
             self.retained.pop(topic, None)  # [MQTT-3.3.1-10], [MQTT-3.3.1-11]
         elif retain and (topic in self.retained or len(self.retained) < MAX_RETAINED):
             self.retained[topic] = payload, qos  # [MQTT-3.3.1-5], [MQTT-3.3.1-7]
+        assert self.news == self.retained, "on_retained tells the same"
         for name, one in self.subscribers.items():
             granted = self.wanted(name, topic)
             at = min(granted, qos)
             gets = granted >= 0 and (denied is None or name not in denied)
-            if one.connection is None:
+            if one.connection is None or one.connection.congested:
                 if gets and at > 0:
                     self.waiting[name].append((topic, payload, at))
+                if one.connection is not None:
+                    assert taken(one) == []
                 continue
-            if at == 0 and one.connection.congested:
-                gets = False
             found = taken(one)
             # once, however many filters match, with the highest QoS of them [MQTT-3.3.5-1], as news [MQTT-3.3.1-9]
             assert found == ([wire.Published(topic, payload, at, found[0].id)] if gets else [])
@@ -150,9 +161,16 @@ class Routing(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), congested=st.booleans())
     def congestion(self, name: str, congested: bool) -> None:
-        connection = self.subscribers[name].connection
-        if connection is not None:
-            connection.congested = congested
+        """What waited for a slow reader is sent when it reads again, before anything newer."""
+        one = self.subscribers[name]
+        if one.connection is None:
+            return
+        one.connection.congested = congested
+        if not congested:
+            one.session.send_queued()
+            found = taken(one)
+            assert [(sent.topic, sent.payload, sent.qos) for sent in found] == self.waiting[name]
+            self.waiting[name].clear()
 
     @invariant()
     def retained_ones(self) -> None:

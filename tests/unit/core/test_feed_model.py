@@ -78,6 +78,11 @@ class World(RuleBasedStateMachine):
         for _ in range({"lost": 0, "late": 0, "twice": 2}.get(news, 1)):
             self.tell(n, hint=news == "hint")
 
+    @rule(count=st.integers(2, 12))
+    def burst(self, count: int) -> None:
+        for _ in range(count):
+            self.commit(1, "ann", "live")
+
     @precondition(lambda self: self.late)
     @rule(data=st.data(), hint=st.booleans())
     def late_news(self, data: st.DataObject, hint: bool) -> None:
