@@ -168,6 +168,22 @@ class PluginDecisions:
                 return False
         return True
 
+    def judge_again(self) -> None:
+        """The rules have changed: subscriptions that they would refuse now are ended."""
+        node = self._node
+        for subscriber in list(node.sessions.subscribers.values()):
+            session = subscriber.session
+            refused = [f for f in session.subscriptions if not all(hook(session.user, f) for hook in self._subscribing)]
+            for filter in refused:
+                node.router.unsubscribe(subscriber, filter)
+                logger.warning(
+                    "subscription ended by new rules", extra={"user": session.user, "device": session.device}
+                )
+            if refused and subscriber.connection is not None:
+                subscriber.connection.receipt_topics.clear()
+                if node.inboxes is not None:
+                    node.inboxes.unsubscribed(subscriber.connection)
+
     async def may_receive(self, subscriber: Subscriber, topic: str) -> bool:
         """Whether this session may be sent what is published to `topic`."""
         if not self._topic_plugins:

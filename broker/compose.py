@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from aldis.accounts_api.secrets_file import Secrets
     from aldis.bridge.accounts import Accounts
     from aldis.broker.http import HttpServer
+    from aldis.config.limits import Limits, Timeouts
 
 logger = logging.getLogger(__name__)
 
@@ -225,8 +226,8 @@ class Server:
     async def _metrics_page(self, peer: str, forwarded: bool) -> bytes | None:
         from aldis.accounts_api.operations import NotForYou
 
-        plugin: Any = self.connector.plugins_manager.get_plugin("Metrics")
-        if not hasattr(plugin, "page"):
+        plugin: Any = self.connector.plugin(METRICS)
+        if plugin is None:
             return None
         if not plugin.may_ask(peer, forwarded):
             raise NotForYou("the metrics are for this machine, and for the networks that the plugin allows")
@@ -247,6 +248,20 @@ class Server:
             shutdown=self.settings.timeouts.shutdown,
             gate=None if way is None else Gate(way, listener, self.settings.timeouts.connect, self.node.spawn),
         )
+
+    def configure(self, limits: Limits, timeouts: Timeouts) -> None:
+        """Other limits and time-outs from now on, as far as `Node.configure` says."""
+        self.node.configure(limits, timeouts)
+        if self._writer is not None:
+            self._writer.configure(
+                retry=timeouts.commit_retry, limit=limits.commit_batch, linger=timeouts.commit_linger
+            )
+
+    def accept(self, settings: Settings) -> None:
+        """These are the settings now; whoever looks something up in them finds the new."""
+        self.settings = settings
+        if isinstance(self.connector.services, Services):
+            self.connector.services.settings = settings
 
     async def stop(self) -> bool:
         """Stops accepting, commits what was taken and acknowledges it, ends the connections, closes the back ends; all

@@ -99,6 +99,11 @@ class Connector(Broker):
         await self.plugins_manager.close()
         self.transitions.stopping_success()
 
+    def plugin(self, path: str) -> Any:
+        """The loaded plugin of this dotted path; None if there is none."""
+        named = {f"{type(one).__module__}.{type(one).__qualname__}": one for one in self.plugins_manager.plugins}
+        return named.get(path)
+
     def stop_listening(self) -> None:
         """No new connections from now on; those there go on."""
         for server in self._servers.values():

@@ -39,6 +39,14 @@ class Layers:
             result = merge(result, layer.values)
         return result
 
+    def given(self, key: Key) -> str | None:
+        """Where exactly this value was given, None if nowhere: it is a default."""
+        found = None
+        for layer in self._layers:
+            if reach(layer.values, key) == len(key):
+                found = layer.origin(key)
+        return found
+
     def origin(self, key: Key) -> str:
         """Where the value at `key` came from: the strongest of the layers that reach furthest towards it."""
         found, furthest = "defaults", 0

@@ -156,14 +156,23 @@ def load(profile: Path | str, overrides: Mapping[str, Any] | None = None) -> Set
     Raises `SettingsError` with one line for each wrong value: its key, what is wrong, and whether it came from the
     file, a variable or a flag.
     """
+    return validate(read_layers(profile, overrides))
+
+
+def read_layers(profile: Path | str, overrides: Mapping[str, Any] | None = None) -> Layers:
+    """File, variables and flags, each still by itself. Raises `SettingsError`."""
     path = _profile_path(profile)
-    layers = Layers(
+    return Layers(
         [
             Layer(_file_values(path), lambda key: f"file {path}"),
             environment(Settings),
             Layer(overrides or {}, lambda key: "command line"),
         ]
     )
+
+
+def validate(layers: Layers) -> Settings:
+    """The settings that the layers make. Raises `SettingsError`."""
     try:
         settings = Settings(**layers.merged())
     except ValidationError as error:

@@ -46,6 +46,10 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
         self._readings: dict[str, list[_Reading]] = {}
         self._services.bus.subscribe(self._on_announcement)
 
+    def configure(self, config: Config) -> None:
+        """Other options from now on (SIGHUP)."""
+        self.config = config
+
     # Who is connected
 
     async def admit(self, user: str) -> None:

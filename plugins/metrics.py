@@ -36,12 +36,22 @@ class Metrics(BasePlugin):  # type: ignore[type-arg]
         super().__init__(context)
         self._node = node_of(context)
         self._writer = writer_of(context)
-        self._networks = [ip_network(network) for network in self.config.allow]
+        self.configure(self.config)
         # PluginDecisions has the plugins only after all are made
         self._plugins: Callable[[], list[Any]] = lambda: context.plugins
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
+
+    @staticmethod
+    def check_options(config: Config) -> None:
+        """Raises `ValueError`."""
+        for network in config.allow:
+            ip_network(network)
+
+    def configure(self, config: Config) -> None:
+        """Other options from now on (SIGHUP)."""
+        self._networks = [ip_network(network) for network in config.allow]
 
     def may_ask(self, peer: str, forwarded: bool) -> bool:
         """Whether the page is for a caller at this address."""

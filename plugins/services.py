@@ -29,9 +29,10 @@ class MissingServices(Exception):
     """An Aldis plugin is configured on a node that has nothing for it: the lab profile, or amqtt's own broker."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Services:
-    """The parts of a node that have inboxes and accounts."""
+    """The parts of a node that have inboxes and accounts. `settings` are others after a reload: look them up when they
+    are needed."""
 
     settings: Settings
     node: Node

@@ -33,8 +33,7 @@ class SysTopics(BasePlugin):  # type: ignore[type-arg]
 
     def __init__(self, context: Any) -> None:
         super().__init__(context)
-        if self.config.interval < 0:
-            raise ValueError(f"interval must be 0 (off) or more seconds, not {self.config.interval}")
+        self.check_options(self.config)
         self._node = node_of(context)
         self._begun = self._node.now
         self._next = self._node.now
@@ -43,11 +42,21 @@ class SysTopics(BasePlugin):  # type: ignore[type-arg]
         self._loads: dict[str, dict[str, float]] = {}
         self._maximum = 0
         self._running = False
-        if self.config.interval:
-            self._node.on_tick.append(self._on_tick)
+        self._node.on_tick.append(self._on_tick)
+
+    @staticmethod
+    def check_options(config: Config) -> None:
+        """Raises `ValueError`."""
+        if config.interval < 0:
+            raise ValueError(f"interval must be 0 (off) or more seconds, not {config.interval}")
+
+    def configure(self, config: Config) -> None:
+        """Other options from now on (SIGHUP)."""
+        self.config = config
+        self._next = self._node.now
 
     def _on_tick(self, now: float) -> None:
-        if now >= self._next and not self._running:
+        if self.config.interval and now >= self._next and not self._running:
             self._next = now + self.config.interval
             self._running = True
             self._node.spawn(self._publish(now), "$SYS")
