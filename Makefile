@@ -47,6 +47,10 @@ unit: install
 bench: install ## Benchmarks (make bench ARGS=--help)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+fuzz: install ## Fuzz what hostile clients reach, a minute each (make fuzz ARGS="codec --seconds 600")
+	@$(BIN)/python -c "import atheris" 2>/dev/null || $(PIP_INSTALL) --no-deps --require-hashes -r requirements-fuzz.lock
+	@$(BIN)/python scripts/fuzz.py $(ARGS)
+
 conformance: install ## Write docs/conformance.md anew from the tests
 	@$(BIN)/python -m tests.conformance.statements
 
@@ -54,7 +58,7 @@ format: install ## Sort imports and format
 	@$(BIN)/ruff check --quiet --select I --fix .
 	@$(BIN)/ruff format --quiet .
 
-# The second lock is the part of the first that the container image needs: no test tools.
+# The second lock is the part of the first that the container image needs: no test tools. The third is for `make fuzz`.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
@@ -62,9 +66,10 @@ lock: ## Resolve the dependencies again (needs uv; ARGS=--upgrade for newer vers
 	@test -n "$(UV)" || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
 	@$(LOCK) --extra dev $(ARGS) -o requirements.lock
 	@$(LOCK) --constraint requirements.lock -o requirements-runtime.lock
+	@$(subst pyproject.toml,--group fuzz,$(LOCK)) $(ARGS) -o requirements-fuzz.lock
 
 clean: ## Remove .venv and caches; never the data
-	@rm -rf $(VENV) .typing .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
+	@rm -rf $(VENV) .typing .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz *.egg-info build dist
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -1,4 +1,8 @@
-"""The names of the targets, and where their inputs are kept."""
+"""The names of the targets, and the inputs that are kept.
+
+`corpus/{target}.txt` has a line for each input, its name and its bytes in hexadecimal: inputs that together lead to
+every place that a fuzzer has found, and every input that ever found a fault, named by what it found.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from pathlib import Path
 from tests.hostile import nodes, targets
 
 CORPUS = Path(__file__).parent / "corpus"
-"""A folder for each target: inputs that lead far, and every input that ever found a fault, named by what it found."""
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "codec": targets.codec,
@@ -20,5 +23,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 
-def inputs(target: str) -> list[Path]:
-    return sorted(path for path in (CORPUS / target).glob("*") if path.is_file())
+def inputs(target: str) -> dict[str, bytes]:
+    lines = (CORPUS / f"{target}.txt").read_text().splitlines()
+    return {name: bytes.fromhex(wire) for name, _, wire in (line.partition(" ") for line in lines)}

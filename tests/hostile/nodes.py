@@ -145,16 +145,17 @@ class Ground:
 _ground: Ground | None = None
 
 
-def _run(play: Callable[[Ground, Choices], Coroutine[Any, Any, None]], data: bytes) -> None:
+def play(scene: Callable[[Ground, Choices], Coroutine[Any, Any, None]], data: bytes) -> None:
+    """Runs a scene with these choices; raises what went wrong in it, or in what it left behind."""
     global _ground  # noqa: PLW0603 - making an event loop for each input would be most of the work
     if _ground is None:
         _ground = Ground()
-    _ground.loop.run_until_complete(_play(_ground, play(_ground, Choices(data))))
+    _ground.loop.run_until_complete(_play(_ground, scene(_ground, Choices(data))))
 
 
-async def _play(ground: Ground, play: Coroutine[Any, Any, None]) -> None:
+async def _play(ground: Ground, scene: Coroutine[Any, Any, None]) -> None:
     try:
-        await play
+        await scene
     finally:
         await ground.clear()
 
@@ -223,7 +224,7 @@ def _check(found: Ground) -> None:
 def connection(data: bytes) -> None:
     """A client that sends anything, breaks off, comes back, reads slowly, while others publish to it: no exception
     escapes, what it is told is MQTT, and its session stays within its bounds."""
-    _run(_connection, data)
+    play(_connection, data)
 
 
 async def _connection(at: Ground, choices: Choices) -> None:
@@ -276,7 +277,7 @@ async def _connection(at: Ground, choices: Choices) -> None:
 
 def websocket(data: bytes) -> None:
     """The same behind WebSocket frames, whole ones and broken ones."""
-    _run(_websocket, data)
+    play(_websocket, data)
 
 
 async def _websocket(at: Ground, choices: Choices) -> None:
