@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aldis.broker.core.packets import Message
-from aldis.broker.core.session import Session
+from aldis.broker.core.session import QueueRule, Session
 from tests import wire
 
 _PUBREL = 0x62
@@ -43,12 +43,18 @@ def packets(data: bytes) -> list[bytes]:
 
 
 class Link(RuleBasedStateMachine):
-    @initialize(window=st.integers(1, 4), queue=st.integers(0, 4), last_id=st.sampled_from([0, 65_533]))
-    def begin(self, window: int, queue: int, last_id: int) -> None:
-        self.session = Session("u", "d", clean=False, max_inflight=window, max_queued=queue)
+    @initialize(
+        window=st.integers(1, 4),
+        queue=st.integers(0, 4),
+        last_id=st.sampled_from([0, 65_533]),
+        burst=st.sampled_from([1, 6, 1_000]),
+    )
+    def begin(self, window: int, queue: int, last_id: int, burst: int) -> None:
+        rule = QueueRule(max_bytes=1_000_000, drop_oldest=False, burst=burst)
+        self.session = Session("u", "d", clean=False, max_inflight=window, max_queued=queue, rule=rule)
         self.session._last_id = last_id
         self.out: list[bytes] = []
-        self.connected = self.attached = False
+        self.connected = self.attached = self.slow = False
         self.under_way: dict[int, UnderWay] = {}
         self.queued: deque[bytes] = deque()
         self.accepted: dict[int, list[bytes]] = {1: [], 2: []}
@@ -120,6 +126,27 @@ class Link(RuleBasedStateMachine):
         assert self.session.dropped - dropped == int(qos > 0 and not expected)
         for packet in self.collect():
             assert wire.published(packet).retain == retain
+
+    @precondition(lambda self: self.connected)
+    @rule(qos=st.integers(1, 2))
+    def publish_to_a_slow_reader(self, qos: int) -> None:
+        """It goes into the queue, whatever the window has room for, until the device reads again."""
+        self.counter += 1
+        payload = b"%d/%d" % (qos, self.counter)
+        expected = len(self.queued) < self.session.max_queued
+        assert self.session.enqueue(Message("t", payload), qos) == expected
+        if expected:
+            self.accepted[qos].append(payload)
+            self.queued.append(payload)
+        assert self.out == []
+        self.slow = True
+
+    @precondition(lambda self: self.slow and self.connected)
+    @rule()
+    def reads_again(self) -> None:
+        self.slow = False
+        self.session.send_queued()
+        self.collect()
 
     @rule(qos=st.integers(1, 2))
     def item(self, qos: int) -> None:
@@ -303,8 +330,9 @@ class Link(RuleBasedStateMachine):
         assert list(session.inflight) == list(self.under_way)
         assert session.room == session.max_inflight - len(self.under_way) >= 0
         assert len(session.queue or ()) == len(self.queued) <= session.max_queued
-        if self.connected:
-            assert not self.queued or session.room == 0, "a queue with room in the window would wait for ever"
+        if self.connected and not self.slow:
+            waits = any(one.stage != "reserved" for one in self.under_way.values())
+            assert not self.queued or session.room == 0 or waits, "a queue that nothing will ever move"
 
     def teardown(self) -> None:
         if not hasattr(self, "session"):
@@ -313,6 +341,7 @@ class Link(RuleBasedStateMachine):
             self.connect()
         if not self.attached:
             self.attach(0)
+        self.reads_again()
         for _ in range(200):
             if not (self.down or self.owed or self.up):
                 break
