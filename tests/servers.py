@@ -93,7 +93,7 @@ class Aldis:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log}")
             assert time.monotonic() < deadline, f"not ready within 30 s:\n{self.log}"
             time.sleep(0.02)
-        for scheme, host, port in re.findall(r"(mqtt|ws|http)://([\d.]+):(\d+)", said.read_text()):
+        for scheme, host, port in re.findall(r"(mqtt|ws|http)s?://([\d.]+):(\d+)", said.read_text()):
             setattr(self, scheme, (host, int(port)))
         return self
 
