@@ -212,7 +212,7 @@ def handshake(subprotocol: bytes = b"mqtt") -> bytes:
 
 def frames(choices: Choices, most: int = 40) -> list[bytes]:
     """Frames around packets, and frames of every other kind."""
-    found = [frame(2, connect(Choices(b"\x03")))] if choices.below(4) else []
+    found: list[bytes] = [frame(2, connect(Choices(b"\x03")))] if choices.below(4) else []
     while choices.left and len(found) < most:
         opcode = [2, 2, 2, 0, 1, 8, 9, 10, 3, 15][choices.below(10)]
         payload = choices.payload() if choices.below(4) == 3 else PACKETS[choices.below(len(PACKETS))](choices)

@@ -45,7 +45,7 @@ class Peer:
     def send(self, *frames: bytes) -> None:
         self.socket.sendall(b"".join(frames))
 
-    def bytes(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
         while len(self._read) < size:
             data = self.socket.recv(65_536)
             if not data:
@@ -58,14 +58,14 @@ class Peer:
         """The next bytes of MQTT, in as many short frames as the server likes."""
         found = b""
         while len(found) < size:
-            first, length = self.bytes(2)
+            first, length = self.take(2)
             assert first == 0x82
-            found += self.bytes(length)
+            found += self.take(length)
         return found
 
     def expect(self, *frames: bytes) -> None:
         for wanted in frames:
-            assert self.bytes(len(wanted)) == wanted
+            assert self.take(len(wanted)) == wanted
 
     def ended(self) -> bytes:
         """Waits for the end of the connection; what was said before it."""
