@@ -1,4 +1,5 @@
-"""Brings a database to the tables that this program needs. For `aldis migrate` and the start of `aldis up`.
+"""Brings a SQLite database to the tables that this program needs. For `aldis migrate` and the start of `aldis up`.
+On MySQL `mysql_migrate` runs the same scripts.
 
 Import it only where it is used: Alembic and SQLAlchemy take most of a second to load. Alembic is configured here, so an
 installed wheel needs no ini file. A new migration is written with
@@ -27,15 +28,11 @@ from aldis.bridge.sqlite_connection import DatabaseLock
 from aldis.broker.ports import StoreUnavailable
 
 LOCK_TIMEOUT = 10.0
-"""Seconds to wait for others on the same SQLite file: a lock, another migration, a server that is being stopped."""
+"""Seconds to wait for others on the same database: a lock, another migration, a server that is being stopped."""
 
 SCRIPTS = Path(__file__).parent / "migrations"
 
-_BLOCKING_DRIVERS = {
-    "sqlite+aiosqlite": "sqlite",
-    "mysql+aiomysql": "mysql+pymysql",
-    "mariadb+aiomysql": "mariadb+pymysql",
-}
+_BLOCKING_DRIVERS = {"sqlite+aiosqlite": "sqlite"}
 """Alembic works without an event loop: the URL of the running server names an asyncio driver, this is its twin."""
 
 
@@ -70,6 +67,10 @@ def upgrade(url: str) -> None:
         raise MigrationRefused(f"cannot migrate the database: {error.orig}") from error
 
 
+def known_revisions() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
+
+
 def configuration() -> Config:
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
@@ -78,11 +79,10 @@ def configuration() -> Config:
 
 def _is_behind(url: str) -> bool:
     target = make_url(url)
-    if target.get_backend_name() == "sqlite" and target.database:
+    if target.database:
         Path(target.database).parent.mkdir(parents=True, exist_ok=True)
     found = current_revision(url)
-    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
-    if found is not None and found not in known:
+    if found is not None and found not in known_revisions():
         raise MigrationRefused(
             f"the database is at revision {found}, which this program (revision {REVISION}) does not know: "
             "it was made by a newer version, use that one"
@@ -92,9 +92,9 @@ def _is_behind(url: str) -> bool:
 
 @contextmanager
 def _alone(url: str) -> Iterator[None]:
-    """No server may run on the tables while they change. A MySQL server's operator sees to that."""
+    """No server may run on the tables while they change."""
     target = make_url(url)
-    if target.get_backend_name() != "sqlite" or not target.database:
+    if not target.database:
         yield
         return
     lock = DatabaseLock(Path(target.database))
@@ -117,11 +117,9 @@ def _alone(url: str) -> Iterator[None]:
 def _connect(url: str) -> Iterator[Connection]:
     target = make_url(url)
     target = target.set(drivername=_BLOCKING_DRIVERS.get(target.drivername, target.drivername))
-    sqlite = target.get_backend_name() == "sqlite"
-    engine = create_engine(target, poolclass=NullPool, connect_args={"timeout": LOCK_TIMEOUT} if sqlite else {})
-    if sqlite:
-        event.listen(engine, "connect", _no_implicit_transactions)
-        event.listen(engine, "begin", _begin_immediate)
+    engine = create_engine(target, poolclass=NullPool, connect_args={"timeout": LOCK_TIMEOUT})
+    event.listen(engine, "connect", _no_implicit_transactions)
+    event.listen(engine, "begin", _begin_immediate)
     try:
         with engine.connect() as connection, connection.begin():
             yield connection

@@ -1,10 +1,12 @@
 """The tables, once, for SQLite and MySQL/MariaDB alike. Names beginning `im_` follow the article.
 
-Times are Unix milliseconds. Text that identifies something compares byte by byte (binary collation on MySQL,
-the default on SQLite): user ids, device ids and message ids are case-sensitive.
+Times are Unix milliseconds. Text that identifies something compares byte by byte (`ExactText`; the default on SQLite):
+user ids, device ids and message ids are case-sensitive, and a space at their end counts.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -17,10 +19,13 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    TypeDecorator,
 )
 from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that makes what is declared here; `aldis.bridge.migrate` brings a database up to it."""
 
 metadata = MetaData()
@@ -35,13 +40,36 @@ def _text(length: int) -> String:
     )
 
 
+class ExactText(TypeDecorator[str]):
+    """Text that compares byte by byte everywhere. On MySQL that is VARBINARY, in UTF-8: the collation utf8mb4_bin takes
+    "bob" and "bob " for one, and of those that do not, MySQL and MariaDB have no name in common (ADR-0013)."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.VARBINARY(4 * self.length))
+        return dialect.type_descriptor(String(self.length))
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        return value.encode() if value is not None and dialect.name in ("mysql", "mariadb") else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        return str(value, "utf-8") if isinstance(value, bytes) else value
+
+
 def _blob(length: int) -> LargeBinary:
     return LargeBinary(length).with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 
 
-UserId = _text(64)
-DeviceId = _text(128)
-MessageId = _text(160)
+UserId = ExactText(64)
+DeviceId = ExactText(128)
+MessageId = ExactText(160)
 
 im_user = Table(
     "im_user",
@@ -72,7 +100,7 @@ im_session = Table(
     "im_session",
     metadata,
     # one login on one device: a family of refresh tokens of which only the newest is good
-    Column("session_id", _text(36), primary_key=True),
+    Column("session_id", ExactText(36), primary_key=True),
     Column("user_id", UserId, ForeignKey("im_user.user_id"), nullable=False, index=True),
     Column("device_id", DeviceId, nullable=False),
     Column("refresh_hash", LargeBinary(32), nullable=False),
@@ -85,7 +113,7 @@ im_token = Table(
     "im_token",
     metadata,
     # long-lived tokens of bots and microcontrollers, kept only as SHA-256
-    Column("token_id", _text(36), primary_key=True),
+    Column("token_id", ExactText(36), primary_key=True),
     Column("hash", LargeBinary(32), nullable=False, unique=True),
     Column("user_id", UserId, ForeignKey("im_user.user_id"), nullable=False, index=True),
     Column("device_id", DeviceId, nullable=False),
@@ -157,4 +185,13 @@ im_receipt = Table(
     Column("read_mid", BigInteger, nullable=False, server_default="0"),
     Column("updated", BigInteger, nullable=False),
     Index("im_receipt_peer", "peer", "updated"),
+)
+
+im_writer = Table(
+    "im_writer",
+    metadata,
+    # what became of a commit whose answer was lost: the last batch of each store on MySQL. SQLite gives an answer.
+    Column("writer", LargeBinary(16).with_variant(mysql.VARBINARY(16), "mysql", "mariadb"), primary_key=True),
+    Column("batch", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
 )

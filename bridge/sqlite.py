@@ -8,15 +8,13 @@ Statements: `sqlite_batch`, `sqlite_devices`, `sqlite_reads`. Threads and troubl
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 from aldis.bridge import sqlite_batch, sqlite_commit, sqlite_devices, sqlite_reads
+from aldis.bridge.device_requests import DeviceRequests, Leaving, Taking
 from aldis.bridge.schema import REVISION
 from aldis.bridge.sqlite_connection import OLDEST_SQLITE, ConnectionThread, DatabaseLock
-from aldis.bridge.sqlite_devices import Leaving, Taking
 from aldis.bridge.write_turn import WriteTurn
 from aldis.broker.ports import (
     Batch,
@@ -52,9 +50,7 @@ class SqliteStore:
         self._writer: ConnectionThread | None = None
         self._reader: ConnectionThread | None = None
         self._committer = sqlite_commit.Committer()
-        self._leaving: list[tuple[Leaving, asyncio.Future[None]]] = []
-        self._taking: list[tuple[Taking, asyncio.Future[Claim]]] = []
-        self._turning_over: asyncio.Task[None] | None = None
+        self._requests = DeviceRequests(self._turn_over)
 
     @property
     def turn(self) -> WriteTurn:
@@ -108,60 +104,14 @@ class SqliteStore:
             return await writer.call(self._committer.commit, batch)
 
     async def claim(self, user: str, device: str, *, now: int, limit: int) -> Claim:
-        claimed: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
-        self._taking.append((Taking(user, device, now, limit), claimed))
-        self._turn_over_soon()
-        return await claimed
+        return await self._requests.claim(Taking(user, device, now, limit))
 
     async def release(self, user: str, device: str, *, epoch: int, last_seen: int) -> None:
-        released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._leaving.append((Leaving(user, device, epoch, last_seen), released))
-        self._turn_over_soon()
-        await released
+        await self._requests.release(Leaving(user, device, epoch, last_seen))
 
-    def _turn_over_soon(self) -> None:
-        if self._turning_over is None:
-            self._turning_over = asyncio.get_running_loop().create_task(self._turn_over())
-
-    async def _turn_over(self) -> None:
-        """Serves all claims and releases that have come while the one before was running."""
-        try:
-            while self._leaving or self._taking:
-                async with self._turn:
-                    leaving, self._leaving = self._leaving, []
-                    taking, self._taking = self._taking, []
-                    await self._turn_over_now(leaving, taking)
-        finally:
-            self._turning_over = None
-
-    async def _turn_over_now(
-        self,
-        leaving: list[tuple[Leaving, asyncio.Future[None]]],
-        taking: list[tuple[Taking, asyncio.Future[Claim]]],
-    ) -> None:
-        try:
-            results = await self._writing().call(
-                sqlite_devices.turn_over, [request for request, _ in leaving], [request for request, _ in taking]
-            )
-        except BaseException as error:
-            waiting: list[asyncio.Future[Any]] = [released for _, released in leaving]
-            waiting += [claimed for _, claimed in taking]
-            for future in waiting:
-                if not future.done():
-                    future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-            return
-        for _, released in leaving:
-            if not released.done():
-                released.set_result(None)
-        for (_, claimed), result in zip(taking, results, strict=True):
-            if claimed.done():
-                continue
-            if isinstance(result, TooManyDevices):
-                claimed.set_exception(result)
-            else:
-                claimed.set_result(result)
+    async def _turn_over(self, leaving: list[Leaving], taking: list[Taking]) -> list[Claim | TooManyDevices]:
+        async with self._turn:
+            return await self._writing().call(sqlite_devices.turn_over, leaving, taking)
 
     async def forget_device(self, user: str, device: str) -> bool:
         writer = self._writing()

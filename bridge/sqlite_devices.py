@@ -1,13 +1,12 @@
-"""Taking and leaving devices on SQLite: many at once in one transaction, because after a restart everybody comes back
-at the same time and each transaction costs an fsync."""
+"""Taking and leaving devices on SQLite: many in one transaction (`device_requests`)."""
 
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
 
 import msgspec
 
+from aldis.bridge.device_requests import Leaving, Taking
 from aldis.broker.ports import Claim, TooManyDevices
 
 RELEASE = """
@@ -37,24 +36,6 @@ FORGET = "DELETE FROM im_device WHERE user_id = ? AND device_id = ?"
 _encode = msgspec.json.Encoder().encode
 _devices_decoder = msgspec.json.Decoder(list[tuple[str, str, int, int]])
 _heads_decoder = msgspec.json.Decoder(list[tuple[str, int]])
-
-
-class Taking(NamedTuple):
-    """The arguments of `Store.claim`."""
-
-    user: str
-    device: str
-    now: int
-    limit: int
-
-
-class Leaving(NamedTuple):
-    """The arguments of `Store.release`."""
-
-    user: str
-    device: str
-    epoch: int
-    last_seen: int
 
 
 def turn_over(

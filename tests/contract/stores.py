@@ -9,8 +9,10 @@ from tempfile import TemporaryDirectory
 
 from aldis.bridge import migrate
 from aldis.bridge.memory import MemoryStore
+from aldis.bridge.mysql import MySqlStore
 from aldis.bridge.sqlite import SqliteStore
 from aldis.broker.ports import Batch, Committed, CursorMove, Delivered, Kind, NewMessage, Read, Store
+from tests.databases import empty_database
 
 Reopen = Callable[[], Store]
 """Gives a store on the same data, not yet open. The one before must be closed."""
@@ -40,7 +42,12 @@ def sqlite(folder: Path) -> Reopen:
     return lambda: SqliteStore(path, busy_timeout=1.0)
 
 
-BACK_ENDS: dict[str, Callable[[Path], Reopen]] = {"memory": memory, "sqlite": sqlite}
+def mysql(_folder: Path) -> Reopen:
+    server = empty_database()
+    return lambda: MySqlStore(server, largest=4_000_000)
+
+
+BACK_ENDS: dict[str, Callable[[Path], Reopen]] = {"memory": memory, "sqlite": sqlite, "mysql": mysql}
 
 
 def chat(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aldis.bridge.memory import MemoryStore
 from aldis.broker.ports import Batch, Committed, CursorMove, Delivered, NewMessage, Read, Store, TooManyDevices
 from tests.contract.stores import BACK_ENDS, Reopen
 
@@ -127,15 +128,27 @@ def _check_invariants(seen: dict[str, object]) -> None:
         assert all(0 <= device.cursor <= len(items) for device in devices), "no cursor beyond the head"
 
 
+def _take_over_mids(twin: MemoryStore, found: object) -> None:
+    """A database may leave out message ids (MySQL does where a transaction was rolled back): the twin goes on where the
+    database did. They must still rise, and those of one batch follow one another."""
+    stored = found[0] if isinstance(found, tuple) else []
+    fresh = [one.mid for one in stored if not one.repeated]
+    if fresh:
+        assert fresh[0] > twin._mid, "mids rise"
+        twin._mid = fresh[0] - 1
+
+
 async def _compare(back_end: str, sequence: list[tuple[Any, ...]], folder: Path) -> None:
-    model = Driver(BACK_ENDS["memory"](folder))
+    twin = MemoryStore()
+    model = Driver(lambda: twin)
     real = Driver(BACK_ENDS[back_end](folder))
     await model.store.open()
     await real.store.open()
     try:
         for operation in sequence:
-            expected, found = await model.apply(operation), await real.apply(operation)
-            assert found == expected, operation
+            found = await real.apply(operation)
+            _take_over_mids(twin, found)
+            assert found == await model.apply(operation), operation
         final = await real.observe()
         assert final == await model.observe()
         _check_invariants(final)

@@ -1,7 +1,7 @@
 """The first tables.
 
 Revision: 0001. The types are spelled out again instead of being imported: what a migration does never changes, what
-`aldis.bridge.schema` declares does.
+`aldis.bridge.schema` declares does. (No database on MySQL is older than revision 0002, with which its back end came.)
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ def text(length: int) -> sa.String:
     return sa.String(length).with_variant(binary, "mysql", "mariadb")
 
 
+def exact(length: int) -> sa.String:
+    return sa.String(length).with_variant(mysql.VARBINARY(4 * length), "mysql", "mariadb")
+
+
 def blob(length: int) -> sa.LargeBinary:
     return sa.LargeBinary(length).with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 
 
-USER, DEVICE = text(64), text(128)
+USER, DEVICE = exact(64), exact(128)
 
 
 def upgrade() -> None:
@@ -58,7 +62,7 @@ def create_accounts() -> None:
     op.create_index("im_relation_second", "im_relation", ["user_id2"])
     op.create_table(
         "im_session",
-        sa.Column("session_id", text(36), primary_key=True),
+        sa.Column("session_id", exact(36), primary_key=True),
         sa.Column("user_id", USER, sa.ForeignKey("im_user.user_id"), nullable=False),
         sa.Column("device_id", DEVICE, nullable=False),
         sa.Column("refresh_hash", sa.LargeBinary(32), nullable=False),
@@ -69,7 +73,7 @@ def create_accounts() -> None:
     op.create_index("ix_im_session_user_id", "im_session", ["user_id"])
     op.create_table(
         "im_token",
-        sa.Column("token_id", text(36), primary_key=True),
+        sa.Column("token_id", exact(36), primary_key=True),
         sa.Column("hash", sa.LargeBinary(32), nullable=False, unique=True),
         sa.Column("user_id", USER, sa.ForeignKey("im_user.user_id"), nullable=False),
         sa.Column("device_id", DEVICE, nullable=False),
@@ -96,7 +100,7 @@ def create_messages() -> None:
         sa.Column("mid", ROW_ID, primary_key=True, autoincrement=True),
         sa.Column("sender", USER, nullable=False),
         sa.Column("device", DEVICE, nullable=False),
-        sa.Column("id", text(160), nullable=True),
+        sa.Column("id", exact(160), nullable=True),
         sa.Column("recipient", USER, nullable=False),
         sa.Column("kind", sa.SmallInteger, nullable=False),
         sa.Column("content", blob(16_777_215), nullable=False),

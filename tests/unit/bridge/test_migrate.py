@@ -58,13 +58,13 @@ def test_autogenerate_finds_no_drift(tmp_path: Path) -> None:
 def test_the_same_holds_for_mysql() -> None:
     output = io.StringIO()
     context = MigrationContext.configure(dialect_name="mysql", opts={"as_sql": True, "output_buffer": output})
-    (script,) = (migrate.SCRIPTS / "versions").glob("0001_*.py")
-    spec = importlib.util.spec_from_file_location("first_tables", script)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with Operations.context(context):
-        module.upgrade()
+    for script in sorted((migrate.SCRIPTS / "versions").glob("0*.py")):
+        spec = importlib.util.spec_from_file_location(script.stem, script)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        with Operations.context(context):
+            module.upgrade()
     dialect = mysql.dialect()
     expected = []
     for table in metadata.sorted_tables:

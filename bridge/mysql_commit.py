@@ -1,0 +1,145 @@
+"""The group commit on MySQL: one transaction of few statements (`mysql_batch`), and what becomes of it in trouble.
+
+    mark the batch -> raise and read the heads -> messages -> items -> sequences -> moves -> receipts -> COMMIT
+
+A repeat (1062) rolls back and begins again with what was there before; a deadlock rolls back and begins again; a lost
+connection before COMMIT was sent has changed nothing. If it is lost after that, nobody knows: the same batch comes
+again, and its mark in `im_writer` tells whether it is there already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from typing import NamedTuple
+
+from aldis.bridge.mysql_batch import FORGET_WRITER, FORGET_WRITERS, MARK, MARK_TAIL, MARKED, REPEATS
+from aldis.bridge.mysql_link import KeptLink
+from aldis.bridge.mysql_literals import blob, listed, number, portions, row, text
+from aldis.bridge.mysql_numbers import Key, Numbered, number_messages
+from aldis.bridge.mysql_server import BoundedConnection
+from aldis.bridge.mysql_trouble import TROUBLE, is_ours, is_repeat, may_run_again, unavailable
+from aldis.bridge.mysql_write import PORTION, Step
+from aldis.broker.ports import Batch, Committed, NewMessage, Stored, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 8
+"""Of one batch, at deadlocks, lock waits and repeats together; then the caller decides when to try again."""
+
+WARY_BATCHES = 64
+"""Batches that look for repeats first after one was seen: a look costs a tenth of a commit, a conflict all of it."""
+
+FORGET_AFTER = 7 * 86_400_000
+"""Milliseconds after which the mark of a writer that is gone is deleted. Only a batch that is still being repeated
+needs it."""
+
+
+class _Attempted(NamedTuple):
+    """The batch of the last attempt that ended in doubt, and what it is worth if it is there."""
+
+    batch: Batch
+    committed: Committed
+
+
+class Committer:
+    """Commits one batch at a time over `link`. `server` is its name in errors; `packet` gives the longest statement in
+    bytes and `step` the distance of consecutive message ids, as the server has them."""
+
+    def __init__(self, link: KeptLink, server: str) -> None:
+        self.packet = 1_048_576
+        self.step = 1
+        self._link = link
+        self._server = server
+        self._writer = blob(secrets.token_bytes(16))
+        self._number = 0
+        self._marked = False
+        self._doubt: _Attempted | None = None
+        self._wary = 0
+        self._stamp = 0
+
+    async def commit(self, batch: Batch) -> Committed:
+        """Raises `StoreUnavailable`; call it with the very same batch again to learn what became of it."""
+        if not (batch.messages or batch.moves or batch.delivered or batch.reads):
+            return Committed([], [], [])
+        if self._doubt is None or self._doubt.batch is not batch:
+            self._doubt = None
+            self._number += 1
+        for attempt in range(1, ATTEMPTS + 1):
+            driver = await self._link.get()
+            try:
+                return await self._try(driver, batch)
+            except StoreUnavailable:
+                raise
+            except TROUBLE as error:
+                await self._link.end()
+                if is_repeat(error) and attempt < ATTEMPTS:
+                    self._wary = WARY_BATCHES
+                elif may_run_again(error) and attempt < ATTEMPTS:
+                    logger.info("a commit runs again", extra={"attempt": attempt, "reason": str(error)})
+                    await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 so that two do not meet again
+                elif is_ours(error):
+                    raise
+                else:
+                    await self._link.drop()
+                    raise unavailable(error, self._server) from error
+            except BaseException:
+                await self._link.drop()
+                raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _try(self, driver: BoundedConnection, batch: Batch) -> Committed:
+        if self._doubt is not None:
+            there = await driver.run(MARKED % self._writer)
+            if there and there[0][0] == self._number:
+                committed, self._doubt = self._doubt.committed, None
+                await driver.rollback()
+                logger.warning("the commit whose answer was lost had taken effect")
+                return committed
+        # asked outside of every lock; whoever commits the same key meanwhile makes this attempt fail
+        known = await self._repeats(driver, batch.messages) if self._wary else None
+        numbered = number_messages(batch.messages, known)
+        now = time.time_ns() // 1_000_000
+        self._stamp = max(now, self._stamp + 1)
+        await driver.run(MARK + row(self._writer, number(self._number), number(now)) + MARK_TAIL)
+        committed = await Step(driver, batch, numbered, self._stamp, packet=self.packet, step=self.step).write()
+        await self._finish(driver, batch, committed)
+        self._note(numbered)
+        return committed
+
+    async def _finish(self, driver: BoundedConnection, batch: Batch, committed: Committed) -> None:
+        """From the moment COMMIT is sent until its answer is here, nobody knows. An error is an answer, but of engines
+        that spread a commit over several machines not always a certain one: it is looked up like silence."""
+        self._doubt = _Attempted(batch, committed)
+        await driver.commit()
+        self._doubt = None
+        self._marked = True
+
+    def _note(self, numbered: Numbered) -> None:
+        if numbered.repeats:
+            self._wary = WARY_BATCHES
+        elif self._wary:
+            self._wary -= 1
+
+    async def _repeats(self, driver: BoundedConnection, messages: list[NewMessage]) -> dict[Key, Stored]:
+        keys = {(message.sender, message.device, message.id): None for message in messages if message.id is not None}
+        found: dict[Key, Stored] = {}
+        for portion in portions(list(keys), PORTION):
+            wanted = listed(row(text(sender), text(device), text(id)) for sender, device, id in portion)
+            for sender, device, id, mid, n, created, sync_n in await driver.run(REPEATS % wanted):
+                key = (str(sender, "utf-8"), str(device, "utf-8"), str(id, "utf-8"))
+                found[key] = Stored(mid, n, created, sync_n, True)
+        return found
+
+    async def forget_writers(self, driver: BoundedConnection) -> None:
+        """Deletes the marks of writers that have not been heard of for long."""
+        await driver.run(FORGET_WRITERS % number(time.time_ns() // 1_000_000 - FORGET_AFTER))
+
+    async def forget_myself(self, driver: BoundedConnection) -> None:
+        """At an orderly end: nobody will ask any more."""
+        if self._marked and self._doubt is None:
+            self._marked = False
+            await driver.run(FORGET_WRITER % self._writer)
