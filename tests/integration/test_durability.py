@@ -67,8 +67,8 @@ def test_sigterm_while_the_database_is_locked(tmp_path: Path) -> None:
             began = time.monotonic()
             server.process.terminate()
             server.ended = True
-            assert server.wait() == 0
-            assert time.monotonic() - began < 8
+            assert server.wait() == 1
+            assert time.monotonic() - began < 2
         server.logged("stopped with .* messages neither committed nor acknowledged")
         server.start()
         flood.go_on(200)
