@@ -105,6 +105,9 @@ class Inboxes:
             if publication is not None:
                 publication.committed(stored.mid, stored.created)
             if stored.repeated:
+                self._hint(message.recipient, stored.n)
+                if stored.sync_n is not None:
+                    self._hint(message.sender, stored.sync_n)
                 continue
             devices = attached.get(message.recipient)
             if devices is not None:
@@ -128,6 +131,13 @@ class Inboxes:
             self._fenced(move)
         if batch.reads or committed.receipts:
             self._report_receipts(batch, committed)
+
+    def _hint(self, user: str, n: int) -> None:
+        """A repeat may be the first that is heard of a message: the commit took effect, and its answer was lost."""
+        for device in list(self._attached.get(user, {}).values()):
+            if n > device.feed.head:
+                device.feed.hint(n)
+                self._pump(device)
 
     def _fenced(self, move: CursorMove) -> None:
         device = self._attached.get(move.user, {}).get(move.device)
@@ -362,10 +372,12 @@ class Inboxes:
         user = device.session.user
         try:
             items = await self.store.items(user, after=after, limit=self.node.limits.read_batch)
-        except StoreUnavailable:
+        except Exception as error:
             device.feed.read_failed()
             if device.connection.device is device:
                 self._unread.add(device)
+            if not isinstance(error, StoreUnavailable):
+                raise  # a defect, to be logged; the device does not wait for ever because of it
             return
         if device.connection.device is device:
             device.feed.loaded([stored_item(user, item) for item in items])

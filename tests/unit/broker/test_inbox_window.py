@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from aldis.broker.ports import Item, StoreUnavailable
 from aldis.config.settings import Limits
 from tests import wire
 from tests.unit.broker.chat import OURS, Chat, Person, chatting
@@ -54,6 +57,26 @@ async def lamp(ann: Person, number: int) -> None:
     found = await ann.publication()
     assert (found.payload, found.qos) == (b"%d" % number, 1)
     await ann.expect(wire.puback(100 + number))
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a defect in a driver")])
+async def test_a_read_that_fails_is_tried_again_whatever_the_reason(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chatting(("ann", "ben"), limits=WINDOW) as chat:
+        await filled(chat, 2)
+        tried = asyncio.Event()
+
+        async def items(*_: object, **__: object) -> list[Item]:
+            tried.set()
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(chat.store, "items", items)
+            ann = await back(chat)
+            await tried.wait()
+            await ann.nothing()
+        assert [body for body, _, _ in await numbers(ann, 2)] == [1, 2]
 
 
 async def test_what_was_under_way_comes_again_with_dup_and_its_packet_id_then_the_rest() -> None:
