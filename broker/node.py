@@ -248,7 +248,7 @@ class Node:
             return False
         connection.retries += 1
         if not connection.congested:
-            session.send_again()
+            session.send_again(self.limits.max_write_buffer)
             self.touch(connection)
         return True
 

@@ -21,6 +21,7 @@ from aldis.config.environment import PREFIX, environment
 from aldis.config.layers import Key, Layer, Layers, SettingsError, dotted, read_yaml
 from aldis.config.limits import Limits, Timeouts
 from aldis.config.section import Positive, Seconds, Section
+from aldis.config.store import StoreSettings, store_problems
 
 __all__ = [
     "PROFILES",
@@ -38,7 +39,10 @@ __all__ = [
 ]
 
 PROFILES = Path(__file__).parent
-"""Where the shipped profiles live: `embedded.yaml`, `lab.yaml`."""
+"""Where the shipped profiles live: `embedded.yaml`, `node.yaml`, `lab.yaml`."""
+
+_SECRET = ("store", "url")
+"""Neither this value nor a group that holds it is named in an error."""
 
 DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 
@@ -57,15 +61,6 @@ class Http(Entrance):
     """HOST:PORT of the REST API and the pages."""
     max_connections: Positive = 1_000
     """HTTP connections open at once; further requests are answered with 503."""
-
-
-class StoreSettings(Section):
-    backend: Literal["sqlite", "memory", "none"] = "sqlite"
-    """`none` makes a plain MQTT broker without inboxes (the lab profile)."""
-    file: str = "aldis.db"
-    """SQLite file, relative to the data folder."""
-    busy_timeout: Seconds = 5.0
-    """Seconds to wait for another process's lock on the database before calling it unavailable."""
 
 
 class Accounts(Section):
@@ -218,12 +213,18 @@ def _inconsistencies(settings: Settings) -> Iterator[tuple[Key, str]]:
         yield ("listeners",), "one listener must be called 'default'"
     if settings.limits.max_message_size > settings.limits.max_packet_size:
         yield ("limits", "max_message_size"), "must not exceed limits.max_packet_size"
+    if (
+        settings.limits.publish_bytes_per_second
+        and settings.limits.publish_bytes_burst < settings.limits.max_packet_size
+    ):
+        yield ("limits", "publish_bytes_burst"), "must not be less than limits.max_packet_size"
     bound: list[tuple[Key, str]] = [(("listeners", name, "bind"), one.bind) for name, one in settings.listeners.items()]
     if settings.accounts.enabled:
         bound.append((("http", "bind"), settings.http.bind))
     for (first, address), (second, other) in itertools.combinations(bound, 2):
         if collide(address, other):
             yield second, f"{other} is taken by {dotted(first)} ({address})"
+    yield from ((("store", *below), text) for below, text in store_problems(settings.store))
     for key, entrance in entrances(settings):
         yield from (((*key, *below), text) for below, text in entrance_problems(entrance))
     nearest = next(folder for folder in (settings.data, *settings.data.absolute().parents) if folder.exists())
@@ -248,6 +249,8 @@ def _describe(error: ValidationError, layers: Layers) -> str:
             # not the value: a misspelt key may hold a secret
             reason = "unknown setting"
         else:
-            reason = f"{problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}"
+            reason = problem["msg"].removeprefix("Value error, ")
+            if key != _SECRET[: len(key)]:
+                reason += f", not {problem['input']!r}"
         lines.append(f"{dotted(key)}: {reason} (from {layers.origin(key)})")
     return "\n".join(lines)

@@ -317,14 +317,20 @@ class Session:
             and before[1] is self._oldest[1]
         )
 
-    def send_again(self) -> None:
-        """Sends everything that is not acknowledged once more."""
+    def send_again(self, allowance: int | None = None) -> None:
+        """Sends what is not acknowledged once more: everything, or from the oldest on until `allowance` bytes are used
+        up."""
         if self.out is None:
             return
+        left = float("inf") if allowance is None else allowance
         for packet_id, entry in self.inflight.items():
+            if left <= 0:
+                return
             if type(entry) is Message:
+                left -= len(entry.payload)
                 _write_publish(self.out, entry, 1, packet_id, dup=True)
             elif type(entry) is Exactly:
+                left -= len(entry.message.payload)
                 _write_publish(self.out, entry.message, 2, packet_id, dup=True)
             elif entry is RELEASED:
                 self.out.append(PUBREL + packet_id.to_bytes(2, "big"))

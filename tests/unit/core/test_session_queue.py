@@ -82,3 +82,17 @@ def test_a_message_larger_than_the_whole_queue_is_dropped(oldest: bool) -> None:
     assert one.deliver(Message("t", bytes(10)), 1)
     assert not one.deliver(Message("t", bytes(11)), 1)
     assert waiting(one) == ([] if oldest else [bytes(10)])
+
+
+def test_sending_again_is_bounded_by_bytes_from_the_oldest_on() -> None:
+    one = session(10, QueueRule(), window=10)
+    out: list[bytes] = []
+    one.resume(out)
+    for number in range(5):
+        one.deliver(Message("t", bytes((number,)) * 40), 1 + number % 2)
+    for allowance, count in ((1, 1), (40, 1), (41, 2), (10_000, 5), (None, 5)):
+        out.clear()
+        one.send_again(allowance)
+        found = [published(packet) for packet in split(b"".join(out))]
+        assert [packet.payload[0] for packet in found] == list(range(count))
+        assert all(packet.dup for packet in found)
