@@ -136,10 +136,10 @@ def _with_tls(settings: Settings, certificate: Path | None, key: Path | None) ->
 
 
 def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
-    from aldis.broker.compose import StartFailed, database_url, migrate_database
+    from aldis.broker.compose_store import StartFailed, migrate_database
 
     try:
-        revision = migrate_database(database_url(settings))
+        revision = migrate_database(settings)
     except StartFailed as error:
         print(f"aldis: {error}", file=sys.stderr)
         return 1

@@ -17,6 +17,7 @@ from aldis.bridge.credentials import AccessTokens
 from aldis.bridge.group_commit import GroupCommit
 from aldis.bridge.write_turn import WriteTurn
 from aldis.broker.arrival import Gate, Way
+from aldis.broker.compose_store import StartFailed, open_accounts, open_store
 from aldis.broker.connector import Connector, ConnectorError
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.listener import Listener
@@ -45,10 +46,6 @@ STORE_UNAVAILABLE = "the store does not take commits"
 def wall_clock() -> int:
     """Unix time in whole milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-class StartFailed(Exception):
-    """The server cannot start with these settings on this machine; the text is for whoever tries."""
 
 
 class LocalPostbox:
@@ -145,7 +142,7 @@ class Server:
             secrets = await asyncio.to_thread(load_or_make, settings.data / settings.accounts.secret_file)
         except SecretsError as error:
             raise StartFailed(str(error)) from error
-        self._store = await self._open_store()
+        self._store = await open_store(settings, self._turn)
         inboxes = Inboxes(self.node, self._store, wall_clock)
         writer = GroupCommit(
             self._store,
@@ -159,7 +156,7 @@ class Server:
         )
         writer.start()
         self._writer = inboxes.writer = writer
-        self._accounts = self._open_accounts(secrets)
+        self._accounts = open_accounts(settings, secrets.master_key, self._turn)
         self.bus.subscribe(inboxes.on_announcement)
         self.bus.subscribe(self.node.on_announcement)
         self.connector.services = Services(
@@ -173,34 +170,6 @@ class Server:
         )
         if settings.accounts.enabled:
             self._http = self._http_server(secrets, writer)
-
-    async def _open_store(self) -> Store:
-        settings = self.settings
-        await asyncio.to_thread(migrate_database, database_url(settings))
-        store: Store
-        if settings.store.backend == "memory":
-            from aldis.bridge.memory import MemoryStore
-
-            store = MemoryStore()
-        else:
-            from aldis.bridge.sqlite import SqliteStore
-
-            path = settings.data / settings.store.file
-            store = SqliteStore(path, busy_timeout=settings.store.busy_timeout, turn=self._turn)
-        await store.open()
-        return store
-
-    def _open_accounts(self, secrets: Secrets) -> Accounts:
-        from aldis.bridge.accounts import Accounts, Database, open_engine
-
-        settings = self.settings
-        engine = open_engine(database_url(settings), busy_timeout=settings.store.busy_timeout)
-        return Accounts(
-            Database(engine, self._turn),
-            master_key=secrets.master_key,
-            max_friends=settings.accounts.max_friends,
-            max_requests=settings.accounts.max_friend_requests,
-        )
 
     def _http_server(self, secrets: Secrets, writer: Writer) -> HttpServer:
         from aldis.accounts_api.app import create_app
@@ -289,22 +258,6 @@ class Server:
             await budget.spend(0.95, "closing the accounts", self._accounts.close())
         if self._store is not None:
             await budget.spend(1.0, "closing the store", self._store.close())
-
-
-def database_url(settings: Settings) -> str:
-    """Where the tables are, for SQLAlchemy."""
-    return f"sqlite+aiosqlite:///{(settings.data / settings.store.file).absolute()}"
-
-
-def migrate_database(url: str) -> str:
-    """Brings the database to the tables of this program and returns their revision. Raises `StartFailed`."""
-    from aldis.bridge import migrate
-
-    try:
-        migrate.upgrade(url)
-    except migrate.MigrationRefused as error:
-        raise StartFailed(str(error)) from error
-    return migrate.expected_revision()
 
 
 def _amqtt_config(settings: Settings) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from aldis.broker.compose import Server, StartFailed
+from aldis.broker.compose import Server
+from aldis.broker.compose_store import StartFailed
 from aldis.broker.reload import reload
 from aldis.config.settings import Settings
 

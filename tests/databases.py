@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -34,3 +35,11 @@ def empty_database(name: str = "aldis_contract") -> MySqlServer:
         [*(f"DELETE FROM {table}" for table in tables), "ALTER TABLE im_message AUTO_INCREMENT = 1"], name
     )
     return reached
+
+
+_numbers = itertools.count(1)
+
+
+def new_name(prefix: str = "aldis_test") -> str:
+    """A name that no database has yet. The test user may do everything in databases called `aldis…`."""
+    return f"{prefix}_{next(_numbers)}"

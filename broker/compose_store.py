@@ -1,0 +1,101 @@
+"""The composition root's part for databases: which back end keeps messages and accounts, by the settings."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from aldis.broker.ports import Store
+from aldis.config.settings import Settings
+
+if TYPE_CHECKING:
+    from aldis.bridge.accounts import Accounts
+    from aldis.bridge.mysql_server import MySqlServer
+    from aldis.bridge.write_turn import WriteTurn
+
+
+class StartFailed(Exception):
+    """The server cannot start with these settings on this machine; the text is for whoever tries."""
+
+
+async def open_store(settings: Settings, turn: WriteTurn) -> Store:
+    """The store, open, on a database brought up to date. Raises `StartFailed`, `StoreUnavailable`."""
+    await asyncio.to_thread(migrate_database, settings)
+    store: Store
+    if settings.store.backend == "memory":
+        from aldis.bridge.memory import MemoryStore
+
+        store = MemoryStore()
+    elif settings.store.backend == "mysql":
+        from aldis.bridge.mysql import MySqlStore
+
+        store = MySqlStore(
+            mysql_server(settings),
+            # the envelope puts its own few fields around what a client sends
+            largest=settings.limits.max_packet_size,
+            flush_every_second=settings.store.flush_every_second,
+        )
+    else:
+        from aldis.bridge.sqlite import SqliteStore
+
+        path = settings.data / settings.store.file
+        store = SqliteStore(path, busy_timeout=settings.store.busy_timeout, turn=turn)
+    await store.open()
+    return store
+
+
+def open_accounts(settings: Settings, master_key: bytes, turn: WriteTurn) -> Accounts:
+    from aldis.bridge.accounts import Accounts, Database, open_engine
+
+    if settings.store.backend == "mysql":
+        database = Database(mysql_server(settings).engine(), nullcontext())
+    else:
+        database = Database(open_engine(_sqlite_url(settings), busy_timeout=settings.store.busy_timeout), turn)
+    return Accounts(
+        database,
+        master_key=master_key,
+        max_friends=settings.accounts.max_friends,
+        max_requests=settings.accounts.max_friend_requests,
+    )
+
+
+def migrate_database(settings: Settings) -> str:
+    """Brings the database to the tables of this program and returns their revision. Blocks. Raises `StartFailed`."""
+    from aldis.bridge import migrate
+
+    try:
+        if settings.store.backend == "mysql":
+            from aldis.bridge import mysql_migrate
+
+            asyncio.run(mysql_migrate.upgrade(mysql_server(settings)))
+        else:
+            migrate.upgrade(_sqlite_url(settings))
+    except migrate.MigrationRefused as error:
+        raise StartFailed(str(error)) from error
+    return migrate.expected_revision()
+
+
+def mysql_server(settings: Settings) -> MySqlServer:
+    """Where the MySQL database is. Raises `StartFailed` for a file that cannot be read or is no certificate."""
+    from aldis.bridge.mysql_server import MySqlServer, tls_context
+
+    store = settings.store
+    assert store.url is not None
+    try:
+        password = None if store.password_file is None else store.password_file.read_text("utf-8").partition("\n")[0]
+        tls = None if store.tls is None else tls_context(store.tls.ca_file, store.tls.certfile, store.tls.keyfile)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartFailed(f"cannot use store.password_file or store.tls: {error}") from error
+    return MySqlServer(
+        store.url.get_secret_value(),
+        password=password,
+        connect_timeout=store.connect_timeout,
+        answer_timeout=store.answer_timeout,
+        pool_size=store.pool_size,
+        tls=tls,
+    )
+
+
+def _sqlite_url(settings: Settings) -> str:
+    return f"sqlite+aiosqlite:///{(settings.data / settings.store.file).absolute()}"
