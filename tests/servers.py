@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -69,6 +70,8 @@ class Aldis:
         self.ws: Address = ("127.0.0.1", 0)
         self.http: Address = ("127.0.0.1", 0)
         self.data = data or folder / "data"
+        self.authority: Path | None = None
+        """The CA certificate of a server that talks HTTPS."""
         self.process: subprocess.Popen[bytes]
         self._log = folder / "log"
         folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +162,10 @@ class Aldis:
 
     def rest(self, method: str, path: str, body: Any = None, token: str | None = None) -> Any:
         """One call; the decoded answer. A status of 400 and above raises `RestError`."""
-        request = urllib.request.Request(f"http://{self.http[0]}:{self.http[1]}{path}", method=method)
+        scheme, context = "http", None
+        if self.authority is not None:
+            scheme, context = "https", ssl.create_default_context(cafile=self.authority)
+        request = urllib.request.Request(f"{scheme}://{self.http[0]}:{self.http[1]}{path}", method=method)
         if token is not None:
             request.add_header("Authorization", f"Bearer {token}")
         data = None
@@ -167,7 +173,7 @@ class Aldis:
             request.add_header("Content-Type", "application/json")
             data = json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(request, data, timeout=20) as answer:
+            with urllib.request.urlopen(request, data, timeout=20, context=context) as answer:
                 content = answer.read()
         except urllib.error.HTTPError as error:
             raise RestError(error.code, error.read().decode(errors="replace")) from None
