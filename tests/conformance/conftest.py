@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.servers import Aldis, running
+from tests.servers import Aldis, profile, running
 from tests.wire import Client
 
 Dial = Callable[[], Client]
@@ -24,8 +24,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aldis]:
 
 @pytest.fixture(scope="session")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aldis]:
-    """A lab server whose limits are reached soon: see `SHORT`."""
-    with running(tmp_path_factory.mktemp("short"), "lab", SHORT) as server:
+    """A lab server whose limits are reached soon (`SHORT`), without figures under `$SYS`: they are retained too."""
+    folder = tmp_path_factory.mktemp("short")
+    anonymous = profile(folder / "short.yaml", "lab", {"amqtt.plugins.authentication.AnonymousAuthPlugin": {}})
+    with running(folder, anonymous, SHORT) as server:
         yield server
 
 
