@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aldis.broker.connection import Connection
 from aldis.broker.core.feed import Feed
 from aldis.broker.core.packets import Message
 from aldis.broker.core.session import Session
+from aldis.broker.ports import NewMessage, Stored
 
 
 class Device:
@@ -30,3 +33,15 @@ class Device:
         if message.origin and message.origin == self.session.device:
             return -1  # a copy of its own send
         return self.whole if self.whole >= 0 else self.session.interest(message.topic)
+
+
+def unaware(attached: Mapping[str, Mapping[str, Device]], message: NewMessage, stored: Stored) -> dict[Device, None]:
+    """The devices that have not heard of a message which turns out to be stored already, told now: a commit may take
+    effect although its answer is lost, and then the repeat of it is the first that this node hears of it."""
+    found: dict[Device, None] = {}
+    for user, n in ((message.recipient, stored.n), (message.sender, stored.sync_n or 0)):
+        for device in attached.get(user, {}).values():
+            if n > device.feed.head:
+                device.feed.hint(n)
+                found[device] = None
+    return found

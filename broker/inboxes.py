@@ -18,7 +18,7 @@ from aldis.broker.core.packets import Message
 from aldis.broker.core.reasons import CloseReason
 from aldis.broker.core.session import Session
 from aldis.broker.core.topics import overlaps
-from aldis.broker.device import Device
+from aldis.broker.device import Device, unaware
 from aldis.broker.inbox_items import live_item, published_item, stored_item, sync_item
 from aldis.broker.node import Node
 from aldis.broker.pipeline import Publication
@@ -105,9 +105,7 @@ class Inboxes:
             if publication is not None:
                 publication.committed(stored.mid, stored.created)
             if stored.repeated:
-                self._hint(message.recipient, stored.n)
-                if stored.sync_n is not None:
-                    self._hint(message.sender, stored.sync_n)
+                touched.update(unaware(attached, message, stored))
                 continue
             devices = attached.get(message.recipient)
             if devices is not None:
@@ -131,13 +129,6 @@ class Inboxes:
             self._fenced(move)
         if batch.reads or committed.receipts:
             self._report_receipts(batch, committed)
-
-    def _hint(self, user: str, n: int) -> None:
-        """A repeat may be the first that is heard of a message: the commit took effect, and its answer was lost."""
-        for device in list(self._attached.get(user, {}).values()):
-            if n > device.feed.head:
-                device.feed.hint(n)
-                self._pump(device)
 
     def _fenced(self, move: CursorMove) -> None:
         device = self._attached.get(move.user, {}).get(move.device)
@@ -237,10 +228,7 @@ class Inboxes:
             device.subscriptions_changed()
             self._pump(device)
         session = connection.session
-        if session is None:
-            return
-        receipts = f"inbox/{session.user}/receipt/+"
-        if any(overlaps(filter, receipts) for filter in filters):
+        if session is not None and any(overlaps(filter, f"inbox/{session.user}/receipt/+") for filter in filters):
             await self._send_states(connection, session.user)
 
     async def _send_states(self, connection: Connection, user: str) -> None:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("codec", "connection", "envelope", "proxy", "topics", "websocket")
+NAMES = ("codec", "connection", "envelope", "inbox", "proxy", "topics", "websocket")
 """Written out, because the targets may be imported only under the fuzzer's eyes."""
 FOLDER = ROOT / ".fuzz"
 CORPUS = ROOT / "tests" / "hostile" / "corpus"
@@ -61,7 +61,7 @@ def _fuzz(name: str, seconds: int, finds: Path) -> None:
         sys.exit("atheris is missing: make fuzz installs it (Linux on x86-64 only)")
     sys.path.insert(0, str(ROOT))
     logging.disable(logging.CRITICAL)
-    with atheris.instrument_imports(include=["aldis.broker", "tests.hostile"]):
+    with atheris.instrument_imports(include=["aldis.broker", "aldis.plugins", "tests.hostile"]):
         from tests.hostile.fuzzing import TARGETS, inputs
     found = finds / name
     found.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.hostile import nodes, targets
+from tests.hostile import chats, nodes, targets
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -17,6 +17,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "codec": targets.codec,
     "connection": nodes.connection,
     "envelope": targets.envelope,
+    "inbox": chats.inbox,
     "proxy": targets.proxy,
     "topics": targets.topics,
     "websocket": nodes.websocket,
