@@ -86,7 +86,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aldis]:
 
 
 def test_mqtt_4_7_2_1_a_leading_wildcard_does_not_reach_the_servers_own_topics(figures: Aldis) -> None:
-    """Neither what is retained nor what is news. Only the server publishes there, so its own figures have to show it."""
+    """Neither what is retained nor what is news. Only the server publishes there: its own figures show it."""
     wide = [figures.tcp().connected(f"wide{number}") for number in range(4)]
     for client, filter in zip(wide, ("#", "+/#", "+/broker/uptime", "+/+/+"), strict=True):
         client.subscribed((filter, 0))
