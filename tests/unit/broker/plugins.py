@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +72,7 @@ class Recorder(BasePlugin[BrokerContext]):
 
 
 class Passwords(BaseAuthPlugin):
-    """Knows some users. `trouble` makes it raise, `slow` lets it think, of `stranger` it has no opinion."""
+    """Knows some users. `trouble` makes it raise, `slow` lets it think until `go`, of `stranger` it has no opinion."""
 
     @dataclass
     class Config:
@@ -80,6 +81,7 @@ class Passwords(BaseAuthPlugin):
     def __init__(self, context: BaseContext) -> None:
         super().__init__(context)
         self.asked: list[dict[str, Any]] = []
+        self.go = asyncio.Event()
 
     async def authenticate(self, *, session: Session) -> bool | None:
         self.asked.append(
@@ -88,14 +90,14 @@ class Passwords(BaseAuthPlugin):
         if session.username == "trouble":
             raise RuntimeError("the user database is on fire")
         if session.username == "slow":
-            await asyncio.sleep(0.3)
+            await self.go.wait()
         if session.username == "stranger":
             return None
         return session.username in self.config.users and self.config.users[session.username] == session.password
 
 
 class TopicRules(BaseTopicPlugin):
-    """`raising` and `slow` topics, and users that may not receive, publish or subscribe."""
+    """`raising` topics, `slow` ones (until `go`, or for `seconds`), and what which user may not do."""
 
     @dataclass
     class Config:
@@ -111,6 +113,7 @@ class TopicRules(BaseTopicPlugin):
         super().__init__(context)
         self.asked: list[tuple[str | None, str | None, Action | None]] = []
         self.raising = set(self.config.raising)
+        self.go = asyncio.Event()
 
     async def topic_filtering(
         self, *, session: Session | None = None, topic: str | None = None, action: Action | None = None
@@ -118,7 +121,8 @@ class TopicRules(BaseTopicPlugin):
         user = None if session is None else session.username
         self.asked.append((user, topic, action))
         if topic in self.config.slow and action is Action.PUBLISH:
-            await asyncio.sleep(self.config.seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.go.wait(), self.config.seconds)
         if topic in self.raising:
             raise RuntimeError("the rules are on fire")
         if action is Action.RECEIVE and topic in self.config.secret:
