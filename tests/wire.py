@@ -166,8 +166,10 @@ class Stream(Protocol):
 
 
 class TcpStream:
-    def __init__(self, address: Address, receive_buffer: int | None = None) -> None:
+    def __init__(self, address: Address, receive_buffer: int | None = None, source: str | None = None) -> None:
         self.socket = socket.socket()
+        if source is not None:
+            self.socket.bind((source, 0))
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)

@@ -301,6 +301,39 @@ def test_a_message_must_fit_into_a_packet(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
+def test_a_packet_must_fit_into_the_burst_of_a_user() -> None:
+    """Else it could never be sent. Without a rate the burst does not matter."""
+    file = write("limits: {publish_bytes_burst: 1000}")
+    assert refusal(file) == (
+        "limits.publish_bytes_burst: must not be less than limits.max_packet_size (from file here.yaml)"
+    )
+    load(file, {"limits": {"publish_bytes_per_second": 0}})
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("queue_policy", "drop_oldest_qos0"),
+        ("max_connections_per_address", -1),
+        ("connections_per_second", -0.5),
+        ("failed_connects_per_minute_per_user", "many"),
+        ("publish_burst", 0),
+        ("memory_high_water", "half"),
+        ("max_queued_bytes", 0),
+        ("max_filter_wildcards", 0),
+    ],
+)
+def test_a_wrong_limit_is_named(key: str, wrong: object) -> None:
+    assert refusal("embedded", {"limits": {key: wrong}}).startswith(f"limits.{key}: ")
+
+
+def test_the_lab_limits_no_rate() -> None:
+    """Conformance suites and benchmarks come from one address, and without names."""
+    limits = load("lab").limits.model_dump()
+    assert all(limits[key] == 0 for key in limits if "_per_second" in key or "_per_minute" in key)
+    assert load("embedded").limits == Limits()
+
+
 def test_one_listener_is_called_default() -> None:
     assert refusal(write("listeners: {main: {}}")) == (
         "listeners: one listener must be called 'default' (from file here.yaml)"
