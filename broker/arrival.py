@@ -61,7 +61,8 @@ class Gate(NamedTuple):
 
     way: Way
     listener: Listener
-    patience: float
+    patience: Callable[[], float]
+    """Seconds for a header, and for a handshake, as they are set now."""
     spawn: Callable[[Coroutine[Any, Any, None], str], None]
 
 
@@ -92,7 +93,7 @@ class Arrival(asyncio.BufferedProtocol):
         else:
             self._header = ProxyHeader()
             self._buffer = bytearray(self._header.wanted)
-            self._deadline = asyncio.get_running_loop().call_later(self._gate.patience, self._too_late)
+            self._deadline = asyncio.get_running_loop().call_later(self._gate.patience(), self._too_late)
 
     # The header
 
@@ -184,7 +185,7 @@ class Arrival(asyncio.BufferedProtocol):
                 early,
                 context,
                 server_side=True,
-                ssl_handshake_timeout=self._gate.patience,
+                ssl_handshake_timeout=self._gate.patience(),
                 ssl_shutdown_timeout=SHUTDOWN_PATIENCE,
             )
         )

@@ -215,7 +215,7 @@ class Server:
             port,
             max_connections=self.settings.http.max_connections,
             shutdown=self.settings.timeouts.shutdown,
-            gate=None if way is None else Gate(way, listener, self.settings.timeouts.connect, self.node.spawn),
+            gate=None if way is None else Gate(way, listener, lambda: self.node.timeouts.connect, self.node.spawn),
         )
 
     def configure(self, limits: Limits, timeouts: Timeouts) -> None:

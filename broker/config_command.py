@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aldis.broker.amqtt_options import plugin_problems
+from aldis.broker.tls import tls_problems
 from aldis.config.effective import effective
 from aldis.config.layers import SettingsError, dotted
 from aldis.config.settings import read_layers, validate
@@ -18,9 +19,9 @@ def check(profile: str, overrides: Mapping[str, Any]) -> int:
         layers = read_layers(profile, overrides)
     except SettingsError as error:
         return _told(str(error).splitlines())
-    problems = []
+    problems: list[str] = []
     try:
-        validate(layers)
+        problems += tls_problems(validate(layers))
     except SettingsError as error:
         problems += str(error).splitlines()
     plugins = layers.merged().get("plugins")

@@ -134,7 +134,7 @@ class Connector(Broker):
             raise BrokerError(f"listener '{listener_name}': certificates are set under 'tls', not amqtt's way")
         protocol = WebSocketServerProtocol if listener_type == ListenerType.WS else Connection
         way = self.ways.get(listener_name)
-        gate = None if way is None else Gate(way, listener, self.node.timeouts.connect, self.node.spawn)
+        gate = None if way is None else Gate(way, listener, lambda: self.node.timeouts.connect, self.node.spawn)
 
         def factory() -> asyncio.BaseProtocol:
             newcomer = protocol(self.node, listener)

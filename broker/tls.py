@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aldis.config.entrance import Tls, tls_file_problems
+from aldis.config.layers import dotted
+from aldis.config.settings import Settings, entrances
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +119,18 @@ class Certificates:
         """For the node's tick: a comparison each, and a few `stat` calls per `reload_interval`."""
         for each in self._all:
             each.look(now)
+
+
+def tls_problems(settings: Settings) -> list[str]:
+    """What a start would say of the certificates; nothing is kept open."""
+    problems = []
+    for key, entrance in entrances(settings):
+        if entrance.tls is not None:
+            try:
+                make_context(dotted((*key, "tls")), entrance.tls)
+            except TlsError as error:
+                problems.append(str(error))
+    return problems
 
 
 def make_context(key: str, settings: Tls) -> ServerContext:

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from aldis.broker.amqtt_session import ConnectorSession
+from aldis.broker.config_command import check
 from aldis.broker.tls import Certificates, ServerTls, TlsError, certificate_user, make_context
 from aldis.broker.tls_dev import main, make_authority
 from aldis.config.entrance import Tls
@@ -92,6 +93,16 @@ def test_what_cannot_be_used_is_named(papers: Papers, tmp_path: Path) -> None:
     ):
         with pytest.raises(TlsError, match=complaint):
             make_context("k", settings(papers, **wrong))
+
+
+def test_config_check_tries_the_pair(papers: Papers, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.key"
+    other.write_bytes(make_authority().key_pem())
+    other.chmod(0o600)
+    for key, code in ((papers.keyfile, 0), (other, 2)):
+        tls = {"tls": {"certfile": papers.certfile, "keyfile": key}}
+        assert check("lab", {"listeners": {"default": tls}}) == code
+    assert "listeners.default.tls.keyfile: " in capsys.readouterr().err
 
 
 # Exchange
