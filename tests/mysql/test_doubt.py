@@ -26,7 +26,7 @@ from aldis.broker.ports import (
 from tests.contract.stores import chat
 from tests.databases import empty_database
 from tests.mariadb import shared_server
-from tests.mysql_proxy import At, CuttingProxy, Line
+from tests.mysql.proxy import At, CuttingProxy, Line
 
 
 @pytest.fixture

@@ -1,0 +1,177 @@
+"""Two stores on one database, as two nodes have them: what both write to the same inboxes at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from aldis.bridge.mysql import MySqlStore
+from aldis.broker.ports import Batch, Claim, CursorMove, Delivered, Item, Read, Stored, TooManyDevices
+from tests.contract.stores import chat, commit
+from tests.databases import empty_database
+
+USERS = [f"user{i}" for i in range(8)]
+
+
+@pytest.fixture
+async def nodes() -> AsyncIterator[list[MySqlStore]]:
+    server = empty_database()
+    nodes = [MySqlStore(server) for _ in range(2)]
+    for node in nodes:
+        await node.open()
+    yield nodes
+    for node in nodes:
+        await node.close()
+
+
+async def whole(node: MySqlStore, user: str) -> list[Item]:
+    items: list[Item] = []
+    while page := await node.items(user, after=len(items), limit=500):
+        items += page
+    assert [item.n for item in items] == list(range(1, len(items) + 1)), "n is gap-free"
+    mids = [item.mid for item in items]
+    assert mids == sorted(set(mids)), "mid rises with n"
+    assert await node.head(user) == len(items)
+    return items
+
+
+async def flood(node: MySqlStore, name: str, rounds: int, stored: dict[bytes, Stored]) -> None:
+    chance = random.Random(name)
+    claims = {user: await node.claim(user, name, now=1, limit=5) for user in USERS}
+    for number in range(rounds):
+        # in another order every time: who sorts nothing meets the other one in a circle
+        users = chance.choices(USERS, k=30)
+        messages = [
+            chat(
+                sender=chance.choice(USERS),
+                device=name,
+                to=user,
+                seq=number * 30 + i + 1,
+                sync=chance.random() < 0.3,
+                content=b'{"body":"%b %d %d"}' % (name.encode(), number, i),
+            )
+            for i, user in enumerate(users)
+        ]
+        moves = [CursorMove(user, name, claims[user].epoch, number) for user in set(users)]
+        delivered = [Delivered(user, chance.choice(USERS), number + 1) for user in set(users)]
+        reads = [Read(user, chance.choice(USERS), number + 1) for user in set(users)]
+        chance.shuffle(moves)
+        committed = await node.commit(Batch(messages, moves, delivered, reads))
+        assert committed.fenced == []
+        stored.update((m.content, s) for m, s in zip(messages, committed.stored, strict=True))
+
+
+async def test_both_write_to_the_same_inboxes(nodes: list[MySqlStore], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="aldis.bridge")
+    done = False
+    seen: dict[str, int] = dict.fromkeys(USERS, 0)
+
+    async def follow(node: MySqlStore, user: str) -> None:
+        """A reader never sees a gap that is filled later."""
+        while not done:
+            for item in await node.items(user, after=seen[user], limit=100):
+                assert item.n == seen[user] + 1
+                seen[user] = item.n
+            await asyncio.sleep(0.002)
+
+    readers = [asyncio.ensure_future(follow(nodes[i % 2], user)) for i, user in enumerate(USERS)]
+    stored: dict[bytes, Stored] = {}
+    rounds = 60
+    await asyncio.gather(*[flood(node, f"node{i}", rounds, stored) for i, node in enumerate(nodes)])
+    done = True
+    await asyncio.gather(*readers)
+    assert len(stored) == 2 * rounds * 30
+    found: dict[bytes, list[Item]] = {}
+    for user in USERS:
+        for item in await whole(nodes[0], user):
+            found.setdefault(item.content, []).append(item)
+    for content, one in stored.items():
+        places = {(item.n, item.mid) for item in found.pop(content)}
+        assert (one.n, one.mid) in places
+        assert places == {(one.n, one.mid)} | ({(one.sync_n, one.mid)} if one.sync_n is not None else set())
+    assert found == {}
+    for i in range(2):
+        assert max([await nodes[i].last_seq(u, f"node{i}", v) for u in USERS for v in USERS]) > 0
+    again = [record for record in caplog.records if "runs again" in record.message]
+    assert len(again) <= rounds // 10, "no deadlock storms: sorted writers wait for one another"
+
+
+async def test_one_id_on_both_nodes_is_one_message(nodes: list[MySqlStore]) -> None:
+    """The same sender's device, on two nodes at once (its connection hangs on the first), sends the same again, in
+    other batches and another order."""
+    ids = [f'"{number}"' for number in range(300)]
+
+    async def send(node: MySqlStore, order: list[str]) -> dict[str, Stored]:
+        results: dict[str, Stored] = {}
+        for start in range(0, len(order), 20):
+            part = order[start : start + 20]
+            # to many recipients: the head of one inbox does not keep the two apart
+            sent = [chat(id, to=USERS[int(id.strip('"')) % 8]) for id in part]
+            results.update(zip(part, (await node.commit(Batch(sent))).stored, strict=True))
+        return results
+
+    backwards = [*reversed(ids)]
+    shuffled = random.Random(1).sample(ids, len(ids))
+    one, two = await asyncio.gather(send(nodes[0], ids), send(nodes[1], shuffled))
+    three, four = await asyncio.gather(send(nodes[0], backwards), send(nodes[1], ids))
+    for id in ids:
+        results = [one[id], two[id], three[id], four[id]]
+        assert len({(result.mid, result.n, result.created) for result in results}) == 1
+        assert sorted(result.repeated for result in results) == [False, True, True, True]
+    assert sum([len(await whole(nodes[0], user)) for user in USERS]) == len(ids)
+
+
+async def test_claims_on_both_nodes(nodes: list[MySqlStore]) -> None:
+    claims = await asyncio.gather(*[nodes[i % 2].claim("bob", "phone", now=10, limit=3) for i in range(20)])
+    epochs = sorted(claim.epoch for claim in claims)
+    assert epochs == list(range(epochs[0], epochs[0] + 20))
+    assert sum(claim.created for claim in claims) == 1
+
+
+async def test_the_limit_of_devices_holds_over_both_nodes(nodes: list[MySqlStore]) -> None:
+    results = await asyncio.gather(
+        *[nodes[i % 2].claim("bob", f"d{i}", now=10, limit=3) for i in range(10)], return_exceptions=True
+    )
+    assert sum(isinstance(result, Claim) for result in results) == 3
+    assert sum(isinstance(result, TooManyDevices) for result in results) == 7
+
+
+async def test_a_take_over_fences_the_node_that_had_the_device(nodes: list[MySqlStore]) -> None:
+    old, new = nodes
+    await commit(old, chat(), chat(), chat())
+    first = await old.claim("bob", "phone", now=10, limit=3)
+    second = await new.claim("bob", "phone", now=11, limit=3)
+    late = CursorMove("bob", "phone", first.epoch, 3)
+    assert (await old.commit(Batch([chat()], [late]))).fenced == [late]
+    assert (await new.commit(Batch([], [CursorMove("bob", "phone", second.epoch, 2)]))).fenced == []
+    assert [device.cursor for device in await old.devices("bob")] == [2]
+
+
+async def test_claims_and_commits_wait_for_one_another_and_not_in_a_circle(
+    nodes: list[MySqlStore], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="aldis.bridge")
+
+    async def come_and_go(node: MySqlStore, name: str, *, commits: bool = False) -> None:
+        for turn in range(10):
+            claims = await asyncio.gather(*[node.claim(user, name, now=turn + 1, limit=9) for user in USERS])
+            moves = [CursorMove(u, name, c.epoch, turn) for u, c in zip(USERS, claims, strict=True)]
+            if commits:
+                assert (await node.commit(Batch([], moves[::-1]))).fenced == []
+            leaving = zip(USERS, claims, strict=True)
+            await asyncio.gather(*[node.release(u, name, epoch=c.epoch, last_seen=turn + 2) for u, c in leaving])
+
+    stored: dict[bytes, Stored] = {}
+    await asyncio.gather(
+        flood(nodes[0], "node0", 30, stored),
+        come_and_go(nodes[1], "a", commits=True),  # a store takes one commit at a time
+        come_and_go(nodes[1], "b"),
+        come_and_go(nodes[0], "c"),
+    )
+    for user in USERS:
+        await whole(nodes[1], user)
+    assert len([record for record in caplog.records if "again" in record.message]) <= 5
