@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aldis.broker.node import Node
 
 _MAX_RECEIPT_TOPICS = 100
+_LONGEST_PEER = 64
 _MAX_WAITING_PACKETS = 16
 
 
@@ -250,9 +251,10 @@ class Connection(asyncio.Protocol):
         if topic is None:
             name = f"inbox/{session.user}/receipt/{peer}"
             topic = encode_topic(name) if session.interest(name) >= 0 else b""
-            if len(self.receipt_topics) >= _MAX_RECEIPT_TOPICS:
-                self.receipt_topics.clear()
-            self.receipt_topics[peer] = topic
+            if len(peer) <= _LONGEST_PEER:  # no user id is longer: a topic may be, and is refused
+                if len(self.receipt_topics) >= _MAX_RECEIPT_TOPICS:
+                    self.receipt_topics.clear()
+                self.receipt_topics[peer] = topic
         if topic:
             self.node.figures.receipts += 1
             self.out.append(encode_whole(topic, payload))

@@ -73,7 +73,7 @@ async def _permitted(node: Node, connection: Connection, session: Session, filte
         raise ProtocolViolation(CloseReason.MALFORMED, str(error)) from None  # [MQTT-4.7.1-2], [MQTT-4.7.3-1]
     if filter not in session.subscriptions and len(session.subscriptions) + granted >= limits.max_subscriptions:
         return False
-    if filter.count("+") + filter.count("#") > limits.max_filter_wildcards:
+    if len(filter) > limits.max_filter_length or filter.count("+") + filter.count("#") > limits.max_filter_wildcards:
         return False
     return await node.decisions.subscription(connection, filter)
 

@@ -73,6 +73,9 @@ class Limits(Section):
     """Levels in a topic or filter; more closes the connection (publish) or is refused (subscribe)."""
     max_filter_wildcards: Positive = 8
     """Wildcards in one filter; more are refused with 0x80. Each `+` may double the work of a look-up."""
+    max_filter_length: Positive = 1_024
+    """Characters of one filter; a longer one is refused with 0x80. MQTT allows 65,535 bytes, and a session may keep
+    1,000 of them."""
     max_subscriptions: Positive = 1_000
     """Filters of one session; more are refused with 0x80."""
     max_retained: Positive = 100_000

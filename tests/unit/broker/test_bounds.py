@@ -36,6 +36,26 @@ async def test_wildcards_and_levels_of_a_filter() -> None:
         await client.nothing()
 
 
+async def test_the_length_of_a_filter() -> None:
+    async with running(limits=Limits(max_filter_length=10)) as lab:
+        client = await lab.client()
+        await client.subscribed(("a/" + "b" * 8, 0), ("a/" + "b" * 9, 0), codes=(0, REFUSED))
+
+
+async def test_receipts_about_names_that_are_too_long_are_not_remembered() -> None:
+    """Refused publishes name whom they were for; a client that invents names of 60,000 characters fills no memory."""
+    async with chatting() as chat:
+        ada = await chat.person("ada")
+        for number in range(150):
+            for name in (f"u{number}", f"{number}" + "u" * 60_000):
+                ada.say(name, {"body": "x"}, id=1)
+                assert (await ada.heard(1))[0]["reason"] == "not_friend"
+                await ada.expect_acknowledged(1)
+        (connection,) = chat.node.connections
+        assert len(connection.receipt_topics) <= 100
+        assert sum(len(peer) + len(topic) for peer, topic in connection.receipt_topics.items()) < 10_000
+
+
 async def test_subscriptions_of_a_session() -> None:
     """One that is there may be repeated, and its place is free again after UNSUBSCRIBE."""
     async with running(limits=Limits(max_subscriptions=2)) as lab:
