@@ -54,6 +54,9 @@ fuzz: install ## Fuzz what hostile clients reach, a minute each (make fuzz ARGS=
 conformance: install ## Write docs/conformance.md anew from the tests
 	@$(BIN)/python -m tests.conformance.statements
 
+soak: install ## Ten minutes of mixed load, then whether anything is left behind (make soak ARGS="--minutes 3")
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
+
 format: install ## Sort imports and format
 	@$(BIN)/ruff check --quiet --select I --fix .
 	@$(BIN)/ruff format --quiet .

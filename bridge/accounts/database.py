@@ -29,6 +29,9 @@ T = TypeVar("T")
 _DEADLOCKS = frozenset({1205, 1213})
 """MySQL: lock wait timeout, deadlock. The transaction was rolled back and may be tried again."""
 _ATTEMPTS = 5
+_SQLITE_CONNECTIONS = 8
+"""Open at once, each with a thread, and kept. No more for a moment: to open one costs more than to wait for one, and
+SQLite keeps the descriptor of a closed one for as long as another is open on the same file."""
 _OUR_FAULT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
 """What no waiting heals: it comes out as it is."""
 
@@ -44,7 +47,12 @@ def open_engine(url: str, *, busy_timeout: float) -> AsyncEngine:
             url, hide_parameters=True, pool_pre_ping=True, pool_recycle=1_800, pool_timeout=busy_timeout
         )
     engine = create_async_engine(
-        url, hide_parameters=True, connect_args={"timeout": busy_timeout}, pool_timeout=busy_timeout
+        url,
+        hide_parameters=True,
+        connect_args={"timeout": busy_timeout},
+        pool_timeout=busy_timeout,
+        pool_size=_SQLITE_CONNECTIONS,
+        max_overflow=0,
     )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     return engine
