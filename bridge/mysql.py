@@ -13,12 +13,12 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from aldis.bridge import mysql_devices, mysql_reads
 from aldis.bridge.device_requests import DeviceRequests, Leaving, Taking
-from aldis.bridge.mysql_commit import Committer
+from aldis.bridge.mysql_commit import LOCK_WAITS, Committer
 from aldis.bridge.mysql_link import KeptLink, Links
 from aldis.bridge.mysql_literals import GROWTH
 from aldis.bridge.mysql_server import BoundedConnection, MySqlServer
 from aldis.bridge.mysql_settings import check_revision, check_server
-from aldis.bridge.mysql_trouble import TROUBLE, is_ours, may_run_again, unavailable
+from aldis.bridge.mysql_trouble import TROUBLE, is_lock_wait, is_ours, may_run_again, unavailable
 from aldis.broker.ports import (
     Batch,
     Claim,
@@ -158,7 +158,7 @@ class _Opened:
                 await driver.commit()
             except TROUBLE as error:
                 await self._turning.end()
-                if may_run_again(error) and attempt < ATTEMPTS:
+                if may_run_again(error) and attempt < (LOCK_WAITS if is_lock_wait(error) else ATTEMPTS):
                     logger.info("claims run again", extra={"attempt": attempt, "reason": str(error)})
                     continue
                 if is_ours(error):

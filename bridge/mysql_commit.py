@@ -21,14 +21,17 @@ from aldis.bridge.mysql_link import KeptLink
 from aldis.bridge.mysql_literals import blob, listed, number, portions, row, text
 from aldis.bridge.mysql_numbers import Key, Numbered, number_messages
 from aldis.bridge.mysql_server import BoundedConnection
-from aldis.bridge.mysql_trouble import TROUBLE, is_ours, is_repeat, may_run_again, unavailable
+from aldis.bridge.mysql_trouble import TROUBLE, is_lock_wait, is_ours, is_repeat, may_run_again, unavailable
 from aldis.bridge.mysql_write import PORTION, Step
 from aldis.broker.ports import Batch, Committed, NewMessage, Stored, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 8
-"""Of one batch, at deadlocks, lock waits and repeats together; then the caller decides when to try again."""
+"""Of one batch, at deadlocks and repeats together; then the caller decides when to try again."""
+
+LOCK_WAITS = 2
+"""Attempts that may each wait for half of `answer_timeout`."""
 
 WARY_BATCHES = 64
 """Batches that look for repeats first after one was seen: a look costs a tenth of a commit, a conflict all of it."""
@@ -78,7 +81,7 @@ class Committer:
                 await self._link.end()
                 if is_repeat(error) and attempt < ATTEMPTS:
                     self._wary = WARY_BATCHES
-                elif may_run_again(error) and attempt < ATTEMPTS:
+                elif may_run_again(error) and attempt < (LOCK_WAITS if is_lock_wait(error) else ATTEMPTS):
                     logger.info("a commit runs again", extra={"attempt": attempt, "reason": str(error)})
                     await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 so that two do not meet again
                 elif is_ours(error):

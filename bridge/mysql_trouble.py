@@ -24,7 +24,7 @@ TROUBLE = (DriverError, SQLAlchemyError, OSError)
 """Whatever a call of the driver or the pool may raise."""
 
 DUPLICATE = 1062
-_AGAIN = frozenset({1205, 1213})
+_LOCK_WAIT, _DEADLOCK = 1205, 1213
 _NO_TABLE = 1146
 _OURS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 
@@ -40,7 +40,11 @@ def is_repeat(error: BaseException) -> bool:
 
 
 def may_run_again(error: BaseException) -> bool:
-    return code(error) in _AGAIN
+    return code(error) in (_DEADLOCK, _LOCK_WAIT)
+
+
+def is_lock_wait(error: BaseException) -> bool:
+    return code(error) == _LOCK_WAIT
 
 
 def is_ours(error: BaseException) -> bool:
