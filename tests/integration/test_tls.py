@@ -200,6 +200,27 @@ def test_handshakes_count_as_connections(tmp_path: Path, papers: Papers) -> None
             client.close()
 
 
+def test_a_slow_reader_over_tls_is_given_no_more_than_its_buffer(tmp_path: Path, papers: Papers) -> None:
+    """TLS has buffers of its own: 40 MB for who does not read them stay outside, and it is closed after its time."""
+    settings = papers.settings("listeners.default") | {
+        "timeouts.slow_reader": 1,
+        "timeouts.acknowledge": 1,
+        "limits.max_write_buffer": 65_536,
+    }
+    with running(tmp_path, "lab", settings) as server:
+        context = papers.context()
+        with secure(server.mqtt, context) as reader, secure(server.mqtt, context) as sender:
+            reader.connected("reader").subscribed(("t", 0))
+            sender.connected("sender")
+            sender.published("warm", bytes(60_000))
+            before = server.memory()
+            for number in range(700):
+                sender.published("t", bytes(60_000), id=number + 1)
+            assert server.memory() - before < 8_000_000
+            server.logged("connection ended: client does not read.*device='reader'")
+            sender.nothing()
+
+
 # Certificates that change
 
 
