@@ -9,6 +9,7 @@ Statements: `sqlite_batch`, `sqlite_devices`, `sqlite_reads`. Threads and troubl
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 from aldis.bridge import sqlite_batch, sqlite_commit, sqlite_devices, sqlite_reads
@@ -39,11 +40,19 @@ class SqliteStore:
     It holds `<path>.lock` while it is open: a second server on the same file is refused at `open`. Other connections to
     the file may read and write the tables of the accounts side; inside this process they take `turn` around a write
     transaction. `busy_timeout` is in seconds: how long a call waits for another process's lock before it becomes
-    `StoreUnavailable`.
+    `StoreUnavailable`. `cache_size` is in bytes, for each of the two connections.
     """
 
-    def __init__(self, path: Path | str, *, busy_timeout: float = 5.0, turn: WriteTurn | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        busy_timeout: float = 5.0,
+        turn: WriteTurn | None = None,
+        cache_size: int = 67_108_864,
+    ) -> None:
         self._path = Path(path)
+        self._cache_size = cache_size
         self._busy_timeout = busy_timeout
         self._turn = turn if turn is not None else WriteTurn()
         self._lock = DatabaseLock(self._path)
@@ -66,10 +75,16 @@ class SqliteStore:
         self._lock.acquire()
         self._committer = sqlite_commit.Committer()
         self._writer = ConnectionThread(
-            self._path, name="store-writer", busy_timeout=self._busy_timeout, prepare=_prepare_writer
+            self._path,
+            name="store-writer",
+            busy_timeout=self._busy_timeout,
+            prepare=partial(_prepare_writer, cache_size=self._cache_size),
         )
         self._reader = ConnectionThread(
-            self._path, name="store-reader", busy_timeout=self._busy_timeout, prepare=_prepare_reader
+            self._path,
+            name="store-reader",
+            busy_timeout=self._busy_timeout,
+            prepare=partial(_prepare_reader, cache_size=self._cache_size),
         )
         try:
             await self._writer.call(_check_revision)
@@ -137,13 +152,13 @@ class SqliteStore:
         return await self._reading().call(sqlite_reads.devices, user)
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection, cache_size: int) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA cache_size = -65536")  # KiB
+    connection.execute(f"PRAGMA cache_size = -{cache_size // 1_024}")  # negative: KiB
     connection.execute("PRAGMA temp_store = MEMORY")
 
 
-def _prepare_writer(connection: sqlite3.Connection) -> None:
+def _prepare_writer(connection: sqlite3.Connection, *, cache_size: int) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreUnavailable(f"this file system cannot hold a write-ahead log (journal mode stays {mode!r})")
@@ -153,12 +168,12 @@ def _prepare_writer(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute("PRAGMA secure_delete = OFF")
-    _prepare(connection)
+    _prepare(connection, cache_size)
     connection.executescript(sqlite_batch.SCHEMA)
 
 
-def _prepare_reader(connection: sqlite3.Connection) -> None:
-    _prepare(connection)
+def _prepare_reader(connection: sqlite3.Connection, *, cache_size: int) -> None:
+    _prepare(connection, cache_size)
     connection.execute("PRAGMA query_only = ON")
 
 

@@ -40,7 +40,9 @@ async def open_store(settings: Settings, turn: WriteTurn) -> Store:
         from aldis.bridge.sqlite import SqliteStore
 
         path = settings.data / settings.store.file
-        store = SqliteStore(path, busy_timeout=settings.store.busy_timeout, turn=turn)
+        store = SqliteStore(
+            path, busy_timeout=settings.store.busy_timeout, turn=turn, cache_size=settings.store.cache_size
+        )
     await store.open()
     return store
 
