@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from aldis.config.entrance import file_problem, key_problem
 from aldis.config.section import Positive, Seconds, Section
@@ -47,6 +47,9 @@ class StoreSettings(Section):
     """SQLite file, relative to the data folder."""
     busy_timeout: Seconds = 5.0
     """Seconds to wait for another process's lock on the SQLite database before calling it unavailable."""
+    cache_size: Annotated[int, Field(ge=1_048_576)] = 67_108_864
+    """Bytes of database pages kept in memory by each of the message store's two connections to SQLite. 64 MiB hold the
+    inboxes in use on a busy small server; memory grows to that as the database does."""
     url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
     """`mysql://USER:PASSWORD@HOST:PORT/DATABASE`. Never shown. Better without the password: see `password_file`."""
     password_file: Path | None = None
