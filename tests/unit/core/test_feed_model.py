@@ -241,7 +241,7 @@ class World(RuleBasedStateMachine):
         if self.away:
             self.attach()
         self.congestion(False)
-        for _ in range(500):
+        for _ in range(4 * len(self.inbox) + 100):
             if self.snapshot is not None:
                 self.read_ends("as it is")
             elif self.failed:
