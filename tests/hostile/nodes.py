@@ -136,6 +136,8 @@ class Ground:
         await self.settle()
         for key in list(node.sessions.subscribers):
             node.sessions.forget(*key)
+        node.now += 30.0  # every deadline passes, or the wheel would keep all connections there ever were
+        node._wheel.turn(node.now)
         for topic, _ in list(node.router.retained.match("#")) + list(node.router.retained.match("$SYS/#")):
             node.router.retained.pop(topic)
         assert not node.connections and not node.sessions.subscribers and self.listener.count == 0

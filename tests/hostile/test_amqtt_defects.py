@@ -204,18 +204,18 @@ async def test_a_topic_plugin_that_raises_leaves_no_half_dead_connection() -> No
 
 
 async def test_one_slow_look_up_stalls_nobody_else() -> None:
-    async with running({**USERS, RULES: {"slow": ["slow"], "seconds": 0.6}}) as lab:
+    async with running({**USERS, RULES: {"slow": ["slow"], "seconds": 30}}) as lab:
         reader = await lab.client("r", user="ann", password="secret")
         await reader.subscribed(("quick", 0))
         stuck = await lab.dial()
         stuck.send(wire.connect("s", user="slow", password="s"))  # a slow login, too
         slow, quick = [await lab.client(name, user="ben", password="other") for name in ("x", "y")]
-        began = time.monotonic()
         slow.send(wire.publish("slow", b"", qos=1, id=1))
         for number in range(20):
             quick.send(wire.publish("quick", b"%d" % number))
             assert (await reader.publication()).payload == b"%d" % number
-        assert time.monotonic() - began < 0.4
+        for name in ("TopicRules", "Passwords"):  # until now neither has answered
+            lab.plugin(name).go.set()
         await slow.expect(wire.puback(1))
         await stuck.expect(wire.ACCEPTED)
 

@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aldis.broker.connection import Connection
 from aldis.broker.core.codec import Decoder, TopicCache
+from aldis.broker.core.session import Session
 from aldis.broker.ports import StoreUnavailable
 from scripts.fuzz import NAMES
 from tests import wire
@@ -113,6 +115,20 @@ def test_a_connection_that_ends_in_its_first_tick_leaves_no_coroutine_behind() -
         nodes.play(play, b"")
         gc.collect()
     assert [str(one.message) for one in caught] == []
+
+
+@pytest.mark.parametrize("target", ["connection", "websocket"])
+def test_clients_that_come_and_go_leave_no_object_behind(target: str) -> None:
+    """Whatever they did: once their deadlines have passed nothing of them is left in the node."""
+
+    def left() -> int:
+        for data in inputs(target).values():
+            TARGETS[target](data)
+        gc.collect()
+        return sum(isinstance(one, Connection | Session) for one in gc.get_objects())
+
+    before = left()
+    assert left() == before
 
 
 async def test_a_commit_whose_answer_is_lost_still_reaches_the_recipient() -> None:
