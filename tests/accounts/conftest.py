@@ -16,9 +16,9 @@ def settings() -> AccountsSettings:
     return AccountsSettings()
 
 
-@pytest.fixture
-async def world(tmp_path: Path, settings: AccountsSettings) -> AsyncIterator[World]:
-    world = World(tmp_path, settings)
+@pytest.fixture(params=["sqlite", "mysql"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path, settings: AccountsSettings) -> AsyncIterator[World]:
+    world = World(tmp_path, settings, back_end=request.param)
     await world.start()
     try:
         yield world

@@ -1,4 +1,4 @@
-"""A real HTTP server on a free port, over a real SQLite file; the message side is played by recorders."""
+"""A real HTTP server on a free port, over a real database; the message side is played by recorders."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from aldis.bridge import migrate
 from aldis.bridge.accounts import Accounts, Database, open_engine
 from aldis.bridge.memory import MemoryStore
 from aldis.bridge.write_turn import WriteTurn
-from aldis.broker.ports import Announcement, BusHandler, StoreUnavailable
+from aldis.broker.ports import Announcement, BusHandler, Store, StoreUnavailable
 from aldis.config.settings import Accounts as AccountsSettings
+from tests.databases import empty_database
 
 PASSWORD = "correct horse battery"
 SIGNING_KEY = b"s" * 32
@@ -63,12 +65,18 @@ def _migrated() -> Path:
 class World:
     """One running server and its recorders. `shift` milliseconds are added to the wall clock."""
 
-    def __init__(self, folder: Path, settings: AccountsSettings, **replaced: Any) -> None:
+    def __init__(
+        self, folder: Path, settings: AccountsSettings, *, back_end: str = "sqlite", store: Store | None = None
+    ) -> None:
         self.settings = settings
-        shutil.copy(_migrated(), folder / "aldis.db")
-        self.url = f"sqlite+aiosqlite:///{folder}/aldis.db"
-        self.engine = open_engine(self.url, busy_timeout=5.0)
-        self.turn = WriteTurn()
+        self.turn: WriteTurn | nullcontext[None]
+        if back_end == "mysql":
+            self.engine = empty_database("aldis_accounts").engine()
+            self.turn = nullcontext()
+        else:
+            shutil.copy(_migrated(), folder / "aldis.db")
+            self.engine = open_engine(f"sqlite+aiosqlite:///{folder}/aldis.db", busy_timeout=5.0)
+            self.turn = WriteTurn()
         self.database = Database(self.engine, self.turn)
         self.accounts = Accounts(
             self.database,
@@ -78,7 +86,7 @@ class World:
         )
         self.bus = RecordingBus()
         self.postbox = RecordingPostbox()
-        self.store = replaced.get("store") or MemoryStore()
+        self.store = store or MemoryStore()
         self.shift = 0
         self.services: Services = assemble(
             settings=settings,

@@ -90,13 +90,13 @@ async def test_durability_is_looked_at_again_with_every_connection(own_server: M
 async def test_a_binary_log_must_be_as_durable() -> None:
     server = new_server("--log-bin=log", "--server-id=1", "--sync-binlog=0", "--binlog-format=ROW").start()
     database = migrated(server, new_name())
-    with pytest.raises(StoreUnavailable, match="sync_binlog .* is 0"):
+    with pytest.raises(StoreUnavailable, match=r"sync_binlog .* is 0"):
         await opened(database)
     await opened(database, flush_every_second=True)
     server.ask("SET GLOBAL sync_binlog = 1")
     await opened(database)
     server.ask("SET GLOBAL binlog_format = STATEMENT")
-    with pytest.raises(StoreUnavailable, match="binlog_format .* STATEMENT"):
+    with pytest.raises(StoreUnavailable, match=r"binlog_format .* STATEMENT"):
         await opened(database)
     server.stop()
 
@@ -106,7 +106,7 @@ async def test_a_binary_log_must_be_as_durable() -> None:
 
 async def test_a_server_that_would_not_take_the_largest_message_is_refused(database: MySqlServer) -> None:
     await opened(database, largest=8_000_000)
-    with pytest.raises(StoreUnavailable, match="max_allowed_packet .* is 16777216"):
+    with pytest.raises(StoreUnavailable, match=r"max_allowed_packet .* is 16777216"):
         await opened(database, largest=8_400_000)
 
 
