@@ -93,6 +93,7 @@ class World:
         self.store.repair()
         await self.writer.stop(1.0)
         self.node.stop()
+        self.store.batches.clear()  # their messages lead back to this node, and no garbage collector looks into them
 
 
 class Listener:
