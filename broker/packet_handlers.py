@@ -44,8 +44,11 @@ def on_publish(connection: Connection, session: Session, packet: Message) -> Pen
     if packet.topic[0] == "$":
         _refuse(connection, session, packet, Reason.FORBIDDEN)
         return None
-    if connection.allowance is not None and not _within_rate(connection, session, packet):
-        return None
+    allowance = connection.allowance
+    if allowance is not None:
+        verdict = allowance.take(len(packet.topic) + len(packet.payload), node.now)
+        if verdict and not _taken_on_credit(connection, session, packet, verdict):
+            return None
     if packet.qos == 2:
         return _on_publish_exactly(connection, session, packet)
     if node.publish_gate is not None:
@@ -84,14 +87,10 @@ def _on_publish_exactly(connection: Connection, session: Session, packet: Messag
     return None
 
 
-def _within_rate(connection: Connection, session: Session, packet: Message) -> bool:
-    """Whether the user may publish this now. One too many makes us stop reading; what was read already is taken up to a
-    second burst, then refused."""
+def _taken_on_credit(connection: Connection, session: Session, packet: Message, verdict: Verdict) -> bool:
+    """The user publishes too much: we stop reading. What was read already is taken up to a second burst, then
+    refused."""
     node = connection.node
-    assert connection.allowance is not None
-    verdict = connection.allowance.take(len(packet.topic) + len(packet.payload), node.now)
-    if not verdict:  # WITHIN
-        return True
     node.allowances.wait(connection, session.user, node.now)
     if verdict is Verdict.OVERDRAWN or (packet.qos == 2 and session.knows_incoming(packet.packet_id)):
         return True  # the repeat of a QoS 2 PUBLISH gets the answer of the first
