@@ -42,7 +42,7 @@ def _text(length: int) -> String:
 
 class ExactText(TypeDecorator[str]):
     """Text that compares byte by byte everywhere. On MySQL that is VARBINARY, in UTF-8: the collation utf8mb4_bin takes
-    "bob" and "bob " for one, and of those that do not, MySQL and MariaDB have no name in common (ADR-0013)."""
+    "bob" and "bob " for one, and of those that do not, MySQL and MariaDB have no name in common (ADR-0010)."""
 
     impl = String
     cache_ok = True

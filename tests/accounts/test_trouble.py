@@ -193,7 +193,8 @@ async def test_no_secret_reaches_the_log(world: World, caplog: pytest.LogCapture
         "\n".join(f"{record.getMessage()} {record.__dict__} {record.exc_text}" for record in caplog.records)
         + caplog.text
     )
-    assert "login" in text and "does not answer" in text, "the log is being read"
+    # a table that is missing: SQLite calls it an operational error, MySQL a fault of the program
+    assert "does not answer" in text or "POST /v1/login failed" in text, "the log is being read"
     for secret in [*secrets, "a wrong guess", "a cut body", "$argon2id$", SIGNING_KEY.decode(), MASTER_KEY.decode()]:
         if secret not in ("Bearer", 86_400):
             assert str(secret) not in text
