@@ -27,15 +27,15 @@ IMPATIENT = {"store.busy_timeout": 0.3, "timeouts.commit_retry": 0.1}
 
 
 def test_kill_9_in_mid_flood(tmp_path: Path) -> None:
-    """Five rounds. No acknowledged message is lost, none comes twice, all are in order, receipts are true."""
+    """Four rounds. No acknowledged message is lost, none comes twice, all are in order, receipts are true."""
     with running(tmp_path) as server, flooding(server) as flood:
-        for _ in range(5):
+        for _ in range(4):
             flood.go_on(400)
             server.kill()
             server.start()
         flood.go_on(400)
         flood.finish()
-        assert min(sender.connections for sender in flood.senders) > 5
+        assert min(sender.connections for sender in flood.senders) > 4
         server.stop()
         flood.check()
         assert check_store(server.data / "aldis.db") == flood.acknowledged()
