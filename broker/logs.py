@@ -54,10 +54,11 @@ def set_up_logging(level: str, format: str = "text") -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_FORMATS[format]())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty in ("amqtt", "transitions", "uvicorn", "alembic"):
+    for chatty in ("amqtt", "transitions", "uvicorn", "alembic", "sqlalchemy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # at DEBUG these would write down what they carry: statements with their values, addresses of files
-    for telling in ("aiosqlite", "sqlalchemy", "websockets", "asyncio", "multipart", "httptools"):
+    # at DEBUG these would write down what they carry: statements with their values, addresses of files (SQLAlchemy
+    # does so at INFO already)
+    for telling in ("aiosqlite", "websockets", "asyncio", "multipart", "httptools"):
         logging.getLogger(telling).setLevel(max(logging.INFO, logging.getLevelName(level)))
     # amqtt reports a failed start with a traceback; whoever starts us gets the reason as one line
     logging.getLogger("amqtt.broker").setLevel(logging.CRITICAL)
