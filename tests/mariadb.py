@@ -113,16 +113,19 @@ class MariaDb:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
+    def connection(self, database: str | None = None) -> Any:
+        """Of the administrator."""
+        return pymysql.connect(
+            unix_socket=str(self.folder / "socket"), user="root", database=database, autocommit=True, connect_timeout=5
+        )
+
     def ask(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
         """As the administrator, over a connection of its own."""
         return self.run_all([statement], database)
 
     def run_all(self, statements: list[str], database: str | None = None) -> list[tuple[Any, ...]]:
         """The rows of the last one."""
-        connection = pymysql.connect(
-            unix_socket=str(self.folder / "socket"), user="root", database=database, autocommit=True, connect_timeout=5
-        )
-        with closing(connection), connection.cursor() as cursor:
+        with closing(self.connection(database)) as connection, connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
             return list(cursor.fetchall())

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -327,29 +327,30 @@ def flooding(server: Aldis) -> Iterator[Flood]:
 
 
 def check_store(path: Path) -> int:
-    """n is gap-free in every inbox and rises with mid, the head is the last n, and every id is there once. Returns the
-    number of messages."""
+    """The SQLite file is whole, and so is what `check_tables` looks at. Returns the number of messages."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        heads = dict(database.execute("SELECT user_id, head FROM im_inbox"))
-        rows: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for user, n, mid in database.execute("SELECT to_user_id, n, mid FROM im_offline ORDER BY to_user_id, n"):
-            rows[user].append((n, mid))
-        for user, items in rows.items():
-            assert [n for n, _ in items] == list(range(1, heads[user] + 1)), f"a gap in the inbox of {user}"
-            mids = [mid for _, mid in items]
-            assert mids == sorted(mids), f"mid does not rise in the inbox of {user}"
-        ids = database.execute(
-            "SELECT sender, device, id, count(*) FROM im_message WHERE id IS NOT NULL GROUP BY 1, 2, 3"
-        )
-        assert all(count == 1 for *_, count in ids)
-        for sender, device, recipient, highest in database.execute(
-            "SELECT sender, device, recipient, seq FROM im_sequence"
-        ):
-            (count,) = database.execute(
-                "SELECT count(*) FROM im_message WHERE sender = ? AND device = ? AND recipient = ?",
-                (sender, device, recipient),
-            ).fetchone()
-            assert count == highest, f"{sender} has said {count} messages up to seq {highest}"
-        (total,) = database.execute("SELECT count(*) FROM im_message WHERE kind = 1").fetchone()
+        return check_tables(database.execute)
+
+
+def check_tables(ask: Callable[[str], Iterable[tuple[Any, ...]]]) -> int:
+    """n is gap-free in every inbox and rises with mid, the head is the last n, and every id is there once. Returns the
+    number of messages."""
+    heads = dict(ask("SELECT user_id, head FROM im_inbox WHERE head > 0"))
+    rows: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for user, n, mid in ask("SELECT to_user_id, n, mid FROM im_offline ORDER BY to_user_id, n"):
+        rows[user].append((n, mid))
+    assert rows.keys() == heads.keys()
+    for user, items in rows.items():
+        assert [n for n, _ in items] == list(range(1, heads[user] + 1)), f"a gap in the inbox of {user}"
+        mids = [mid for _, mid in items]
+        assert mids == sorted(mids), f"mid does not rise in the inbox of {user}"
+    ids = ask("SELECT sender, device, id, count(*) FROM im_message WHERE id IS NOT NULL GROUP BY sender, device, id")
+    assert all(count == 1 for *_, count in ids)
+    for sender, highest, count in ask(
+        "SELECT sender, seq, (SELECT count(*) FROM im_message AS message WHERE message.sender = sequence.sender "
+        "AND message.device = sequence.device AND message.recipient = sequence.recipient) FROM im_sequence AS sequence"
+    ):
+        assert count == highest, f"{sender} has said {count} messages up to seq {highest}"
+    ((total,),) = ask("SELECT count(*) FROM im_message WHERE kind = 1")
     return int(total)

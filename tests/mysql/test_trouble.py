@@ -249,12 +249,8 @@ async def test_a_row_that_somebody_else_has_locked(
     store: MySqlStore, own_server: MariaDb, database: MySqlServer
 ) -> None:
     """An administrator's forgotten transaction: it costs its own inbox time, and is told."""
-    import pymysql
-
     await commit(store, chat())
-    other = pymysql.connect(
-        unix_socket=str(own_server.folder / "socket"), user="root", database=database.address.database
-    )
+    other = own_server.connection(database.address.database)
     with other.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT * FROM im_inbox WHERE user_id = 'bob' FOR UPDATE")
