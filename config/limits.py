@@ -89,7 +89,7 @@ class Limits(Section):
     max_write_buffer: Positive = 262_144
     """Bytes waiting to be taken by one slow client; beyond them nothing more is produced for it, nor read from it."""
     max_devices_per_user: Positive = 20
-    """Known devices of one user; the next new one is refused at CONNECT."""
+    """Known devices of one user; the next new one is refused its inbox with 0x80 when it subscribes."""
     max_sessions: Positive = 100_000
     """Sessions kept by the node, connected or persistent; at the limit a new one is refused as unavailable."""
     max_hold_back: Positive = 64
