@@ -1,10 +1,11 @@
-"""Stock MQTT clients, as anybody has them, behind one small face for tests: paho, mosquitto's commands, mqtt.js.
+"""Stock MQTT clients, as anybody has them, behind one small face: paho, aiomqtt, mosquitto's commands, mqtt.js.
 
 Nothing here knows the wire contract beyond `inbox/{me}/#`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import queue
@@ -13,8 +14,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any
 
+import aiomqtt
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -108,6 +111,57 @@ class Paho(Stock):
 
 class PahoWebSocket(Paho):
     transport = "websockets"
+
+
+class Aiomqtt(Stock):
+    """aiomqtt in an event loop of its own, in a thread."""
+
+    def start(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._subscribed = threading.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._live()], daemon=True)
+        self._thread.start()
+        assert self._subscribed.wait(PATIENCE)
+
+    async def _live(self) -> None:
+        self._over = asyncio.Event()
+        host, port = self.person.server.mqtt
+        async with aiomqtt.Client(
+            host,
+            port,
+            username=self.user,
+            password=self.person.token(self.device),
+            identifier=self.device,
+            clean_session=self.clean,
+        ) as client:
+            self._client = client
+            await client.subscribe(f"inbox/{self.user}/#", self.qos)
+            self._subscribed.set()
+            listening = asyncio.create_task(self._listen(client))
+            await self._over.wait()
+            listening.cancel()
+
+    async def _listen(self, client: aiomqtt.Client) -> None:
+        try:
+            async for message in client.messages:
+                self.got(str(message.topic), bytes(message.payload))
+        except aiomqtt.MqttError:
+            return  # the connection was cut: `die`
+
+    def publish(self, topic: str, payloads: list[str]) -> None:
+        async def all_of_them() -> None:
+            await asyncio.gather(*(self._client.publish(topic, one, self.qos, timeout=PATIENCE) for one in payloads))
+
+        asyncio.run_coroutine_threadsafe(all_of_them(), self._loop).result(2 * PATIENCE)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(PATIENCE)
+
+    def die(self) -> None:
+        socket = self._client._client.socket()
+        if socket is not None:
+            socket.shutdown(SHUT_RDWR)
 
 
 class Mosquitto(Stock):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.stock import CLIENTS, Mosquitto, MqttJs, Paho, PahoWebSocket, Stock
+from tests.integration.stock import CLIENTS, Aiomqtt, Mosquitto, MqttJs, Paho, PahoWebSocket, Stock
 from tests.people import Person, bodies, people
 from tests.servers import Aldis
 
@@ -22,6 +22,8 @@ PAIRS = [
     (Mosquitto, MqttJs),
     (MqttJs, Paho),
     (PahoWebSocket, MqttJs),
+    (Aiomqtt, Paho),
+    (Mosquitto, Aiomqtt),
 ]
 
 
