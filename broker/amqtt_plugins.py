@@ -32,6 +32,7 @@ from aldis.broker.router import Subscriber
 logger = logging.getLogger(__name__)
 
 GRANT = "aldis.grant"
+"""Key in a session's `attributes` under which authentication leaves its `Grant`."""
 
 
 class HookError(Exception):

@@ -8,10 +8,11 @@ from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
 from aldis.bridge.credentials import CredentialError, hashed, is_device_token
+from aldis.broker.amqtt_plugins import GRANT
 from aldis.broker.core.session import EPHEMERAL
 from aldis.broker.ports import Grant
 from aldis.plugins.certificate import vouched
-from aldis.plugins.services import GRANT, services_of
+from aldis.plugins.services import services_of
 
 
 class TokenAuthentication(BaseAuthPlugin):

@@ -12,9 +12,6 @@ from aldis.broker.node import Node
 from aldis.broker.ports import Bus, Directory
 from aldis.config.settings import Settings
 
-GRANT = "aldis.grant"
-"""Key in a session's `attributes` under which authentication leaves its `Grant`."""
-
 
 class GroupFigures(Protocol):
     """What a group commit tells of itself."""
