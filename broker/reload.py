@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FIXED = ("data", "listeners", "http", "store", "accounts")
+_FIXED = ("data", "listeners", "http", "store", "cluster", "accounts")
 
 
 def reload(server: Server, again: Callable[[], Settings]) -> bool:

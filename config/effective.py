@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aldis.config.layers import Key, Layers, dotted
+from aldis.config.secrecy import shown
 from aldis.config.settings import Settings
-
-MASK = "********"
-
-_SECRET = re.compile(r"(?i)(password|passwd|pass_?phrase|secret|token|credential|api_?key|private_?key)s?$")
-"""Names whose texts nobody may read over a shoulder. `secret_file` and `token_lifetime` end otherwise."""
-_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
-"""User and password in an address, `mysql://user:password@host/`."""
 
 
 class Effective(NamedTuple):
@@ -28,7 +21,7 @@ class Effective(NamedTuple):
 def effective(settings: Settings, layers: Layers) -> Iterator[Effective]:
     """Every setting, in the order of the model."""
     for key, value in _leaves((), settings.model_dump(mode="json")):
-        yield Effective(dotted(key), _shown(key, value), layers.given(key) or "default")
+        yield Effective(dotted(key), shown(key, value), layers.given(key) or "default")
 
 
 def _leaves(key: Key, value: Any) -> Iterator[tuple[Key, Any]]:
@@ -37,9 +30,3 @@ def _leaves(key: Key, value: Any) -> Iterator[tuple[Key, Any]]:
             yield from _leaves((*key, name), inner)
     else:
         yield key, value
-
-
-def _shown(key: Key, value: Any) -> str:
-    if value is not None and not isinstance(value, bool | int | float) and _SECRET.search(str(key[-1])):
-        return MASK
-    return _IN_ADDRESS.sub(MASK, str(value))

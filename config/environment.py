@@ -16,13 +16,16 @@ PREFIX = "ALDIS_"
 def environment(settings: type[BaseSettings]) -> Layer:
     """What the variables say. Raises `SettingsError` for one that means no setting of `settings`."""
     try:
-        values = EnvSettingsSource(settings)()
+        values = dict(EnvSettingsSource(settings)())
     except VariableError as error:
         # pydantic-settings names the field only, in quotes
         suspects = [(key[0], variable) for variable, key in _variables() if f'"{key[0]}"' in str(error)]
         group, variables = suspects[0][0], ", ".join(variable for _, variable in suspects)
         raise SettingsError(f"{group}: must be given as JSON (from variable {variables})") from error
     for variable, key in _variables():
+        if os.environ[variable] == "null" and key[0] in settings.model_fields:
+            # pydantic-settings passes over it, too; it is how a section of the profile is taken away
+            values.setdefault(key[0], None)
         # pydantic-settings passes over what it cannot place; we do not
         if reach(values, key) < len(key):
             raise SettingsError(f"{dotted(key)}: unknown setting (from variable {variable})")

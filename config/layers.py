@@ -5,11 +5,13 @@ Nothing here knows which settings exist: `config/settings.py` does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from yaml.reader import ReaderError
 
 Key = tuple[str | int, ...]
 """The way to one value through nested mappings: `("limits", "max_inflight")`."""
@@ -82,6 +84,10 @@ def dotted(key: Key) -> str:
     return ".".join(str(part) for part in key)
 
 
+class _GivenTwice(yaml.constructor.ConstructorError):
+    """The name of a setting, which is no secret."""
+
+
 class _StrictLoader(yaml.SafeLoader):
     """YAML says that keys are unique; PyYAML lets the last one win, and half a configuration vanishes."""
 
@@ -92,7 +98,7 @@ class _StrictLoader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 continue  # refused below
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
+                raise _GivenTwice(None, None, f"{key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -101,3 +107,15 @@ def read_yaml(path: Path) -> Any:
     """The document in `path`, None if it is empty. Raises `OSError`, `UnicodeDecodeError`, `yaml.YAMLError`."""
     # the loader is a SafeLoader: plain data only
     return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+
+
+def trouble(error: UnicodeDecodeError | yaml.YAMLError) -> str:
+    """What is wrong with the document, and where, without a word out of it: it may hold secrets, and a password that
+    begins with `*` or `!` is what YAML stumbles over."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "it has bytes that are no text" if isinstance(error, UnicodeDecodeError | ReaderError) else "no document"
+    told = error.problem or error.context or "it cannot be read"
+    if not isinstance(error, _GivenTwice):
+        told = re.sub(r"'(?!<).{4,}'", "'…'", told, flags=re.S)
+    mark = error.problem_mark or error.context_mark
+    return told if mark is None else f"{told}, line {mark.line + 1}, column {mark.column + 1}"

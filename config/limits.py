@@ -125,5 +125,8 @@ class Timeouts(Section):
     commit_linger: Annotated[float, Field(ge=0)] = 0.003
     """Seconds, at most, that a group commit waits for more messages while commits follow one another. Under full load a
     third more messages share each fsync; a single message on a quiet server never waits."""
+    store_down_close: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds that the store may take no commits before the connections are closed, so that clients may try another
+    node. 0: they are kept, which is right where every node has the same store; nothing is acknowledged meanwhile."""
     shutdown: Seconds = 10.0
     """Seconds that running commits and the HTTP server may take to finish at shutdown."""

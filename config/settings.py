@@ -16,16 +16,19 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from aldis.config.addresses import Address, collide
+from aldis.config.cluster import Cluster, cluster_problems
 from aldis.config.entrance import Entrance, Tls, entrance_problems
 from aldis.config.environment import PREFIX, environment
-from aldis.config.layers import Key, Layer, Layers, SettingsError, dotted, read_yaml
+from aldis.config.layers import Key, Layer, Layers, SettingsError, dotted, read_yaml, trouble
 from aldis.config.limits import Limits, Timeouts
+from aldis.config.secrecy import quotable
 from aldis.config.section import Positive, Seconds, Section
 from aldis.config.store import StoreSettings, store_problems
 
 __all__ = [
     "PROFILES",
     "Accounts",
+    "Cluster",
     "Http",
     "Limits",
     "Listener",
@@ -40,9 +43,6 @@ __all__ = [
 
 PROFILES = Path(__file__).parent
 """Where the shipped profiles live: `embedded.yaml`, `node.yaml`, `lab.yaml`."""
-
-_SECRET = ("store", "url")
-"""Neither this value nor a group that holds it is named in an error."""
 
 DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 
@@ -126,6 +126,8 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     store: StoreSettings = StoreSettings()
+    cluster: Cluster | None = None
+    """Other nodes on the same database, and Redis between them. Without it this process is the only one."""
     accounts: Accounts = Accounts()
     logging: Logging = Logging()
     plugins: dict[DottedPath, dict[str, Any]] = Field(default_factory=dict)
@@ -195,7 +197,7 @@ def _file_values(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"cannot read file {path}: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"file {path} is not YAML: {error}") from error
+        raise SettingsError(f"file {path} is not YAML: {trouble(error)}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -225,6 +227,11 @@ def _inconsistencies(settings: Settings) -> Iterator[tuple[Key, str]]:
         if collide(address, other):
             yield second, f"{other} is taken by {dotted(first)} ({address})"
     yield from ((("store", *below), text) for below, text in store_problems(settings.store))
+    if settings.cluster is not None:
+        problems = cluster_problems(
+            settings.cluster, backend=settings.store.backend, max_packet_size=settings.limits.max_packet_size
+        )
+        yield from ((("cluster", *below), text) for below, text in problems)
     for key, entrance in entrances(settings):
         yield from (((*key, *below), text) for below, text in entrance_problems(entrance))
     nearest = next(folder for folder in (settings.data, *settings.data.absolute().parents) if folder.exists())
@@ -250,7 +257,8 @@ def _describe(error: ValidationError, layers: Layers) -> str:
             reason = "unknown setting"
         else:
             reason = problem["msg"].removeprefix("Value error, ")
-            if key != _SECRET[: len(key)]:
-                reason += f", not {problem['input']!r}"
+            value = quotable(Settings, key, problem["input"])
+            if value is not None:
+                reason += f", not {value}"
         lines.append(f"{dotted(key)}: {reason} (from {layers.origin(key)})")
     return "\n".join(lines)

@@ -64,6 +64,10 @@ class StoreSettings(Section):
     """Seconds to wait for the answer to one statement. A commit of a thousand messages takes 20 ms; a lock is waited
     for half as long as this, and a transaction whose node has vanished is ended by the server after three times as
     long."""
+    wait_at_start: Annotated[float, Field(ge=0)] = 60.0
+    """Seconds that a start waits for a database server that is not there yet, or whose tables another process has still
+    to make: nobody need care in which order things start. What waiting cannot heal, such as a wrong password, ends the
+    start at once."""
     flush_every_second: bool = False
     """Accept a database server with `innodb_flush_log_at_trx_commit` 2 (or `sync_binlog` other than 1): it survives a
     crash of its own, but a power cut costs the last second, acknowledged messages included."""
