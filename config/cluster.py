@@ -137,9 +137,10 @@ def _redis_problems(cluster: Cluster) -> Iterator[tuple[tuple[str, ...], str]]:
     tls = cluster.redis_tls or RedisTls()
     if (tls.certfile is None) != (tls.keyfile is None):
         yield ("redis_tls",), "certfile and keyfile go together"
-    secret = {("redis_password_file",): cluster.redis_password_file, ("redis_tls", "keyfile"): tls.keyfile}
-    public = {("redis_tls", "ca_file"): tls.ca_file, ("redis_tls", "certfile"): tls.certfile}
-    for key, path in {**secret, **public}.items():
+    files = {("redis_tls", "ca_file"): tls.ca_file, ("redis_tls", "certfile"): tls.certfile}
+    secret: dict[tuple[str, ...], Path | None] = {("redis_password_file",): cluster.redis_password_file}
+    secret["redis_tls", "keyfile"] = tls.keyfile
+    for key, path in (*secret.items(), *files.items()):
         problem = None if path is None else file_problem(path)
         if problem is None and path is not None and key in secret:
             problem = key_problem(path)
