@@ -13,7 +13,6 @@ import math
 import ssl
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import aiomysql  # type: ignore[import-untyped]
@@ -99,16 +98,6 @@ class MySqlServer:
             wait, idle = max(1, math.floor(self.answer_timeout / 2)), max(2, math.ceil(self.answer_timeout * 3))
             statements.append(f"SET SESSION innodb_lock_wait_timeout = {wait}, SESSION wait_timeout = {idle}")
         return statements
-
-
-def tls_context(ca_file: Path | None, certfile: Path | None = None, keyfile: Path | None = None) -> ssl.SSLContext:
-    """TLS 1.2 or newer to a server whose certificate is good for the host in the URL: signed by `ca_file`, or by an
-    authority that the system trusts. `certfile` and `keyfile` are our own, where the server asks for one."""
-    context = ssl.create_default_context(cafile=ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if certfile is not None:
-        context.load_cert_chain(certfile, keyfile)
-    return context
 
 
 class BoundedConnection(aiomysql.Connection):  # type: ignore[misc]  # untyped

@@ -80,7 +80,8 @@ def migrate_database(settings: Settings) -> str:
 
 def mysql_server(settings: Settings) -> MySqlServer:
     """Where the MySQL database is. Raises `StartFailed` for a file that cannot be read or is no certificate."""
-    from aldis.bridge.mysql_server import MySqlServer, tls_context
+    from aldis.bridge.client_tls import tls_context
+    from aldis.bridge.mysql_server import MySqlServer
 
     store = settings.store
     assert store.url is not None

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from aldis.bridge import mysql_migrate
+from aldis.bridge.client_tls import tls_context
 from aldis.bridge.migrate import MigrationRefused
 from aldis.bridge.mysql import MySqlStore
-from aldis.bridge.mysql_server import MySqlServer, tls_context
+from aldis.bridge.mysql_server import MySqlServer
 from aldis.bridge.schema import REVISION, metadata
 from aldis.broker.ports import Batch, StoreUnavailable
 from tests.contract.stores import chat, commit

@@ -1,0 +1,145 @@
+"""How to reach a Redis server: its address, TLS, and connections that cannot hang.
+
+redis-py bounds each read and write, but not the whole way to a session, which has several of them; and what it tries
+again by itself depends on how a client was made. The clients of this program are all made here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import TimeoutError as RedisTimeout
+
+from aldis.bridge.client_tls import tls_context
+
+KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""Seconds, seconds, number: an idle connection whose other end vanished is noticed after 25 s, and no firewall forgets
+one that lives. That is why no PING goes ahead of a command."""
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """Where Redis is. `url` is `redis://user:password@host:port/number`, the same with `rediss://` (TLS), or
+    `unix:///path?db=number`. It is a secret, as is `password`, which wins over the one in the URL.
+
+    `connect_timeout`, in seconds, is for the whole way to a session, log-in included; `answer_timeout` for the answer
+    to one command. `tls` is for `rediss://`; without it the system's authorities are trusted.
+    """
+
+    url: str = field(repr=False)
+    password: str | None = field(default=None, repr=False)
+    connect_timeout: float = 2.0
+    answer_timeout: float = 2.0
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def name(self) -> str:
+        """For logs and errors: without user and password."""
+        parts = urlsplit(self.url)
+        if parts.scheme == "unix":
+            return f"{unquote(parts.path)} {self._database}"
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "localhost"
+        return f"{host}:{parts.port or 6379}/{self._database}"
+
+    def client(self, *, size: int = 4, retries: int = 0, client_name: str = "aldis") -> Redis:
+        """A client with a pool of its own, of `size` connections made when they are needed; who finds none free waits
+        for `answer_timeout` at most, then gets a `redis.ConnectionError`. Answers are bytes. To be ended by `aclose`.
+
+        `retries` is how often a command is sent again when its connection breaks. It is 0 as long as nobody says that
+        the command may take effect twice. A connection that is seen to be closed is replaced before it is used.
+        """
+        connection_class, address = self._address()
+        pool = BlockingConnectionPool(
+            max_connections=size,
+            timeout=self.answer_timeout,
+            connection_class=connection_class,
+            **address,
+            db=self._database,
+            username=unquote(urlsplit(self.url).username or "") or None,
+            password=self._password,
+            client_name=client_name,
+            # RESP2 needs no greeting; and this, too, keeps it from asking for what only Redis Enterprise has
+            protocol=2,
+            connect_bound=self.connect_timeout,
+            socket_connect_timeout=self.connect_timeout,
+            socket_timeout=self.answer_timeout,
+            retry=Retry(NoBackoff(), retries),
+        )
+        return Redis.from_pool(pool)
+
+    @property
+    def _database(self) -> int:
+        parts = urlsplit(self.url)
+        number = parse_qs(parts.query).get("db", [""])[-1]
+        return int(number or (parts.path.strip("/") if parts.scheme != "unix" else "") or 0)
+
+    @property
+    def _password(self) -> str | None:
+        return self.password or unquote(urlsplit(self.url).password or "") or None
+
+    def _address(self) -> tuple[type[AbstractConnection], dict[str, Any]]:
+        parts = urlsplit(self.url)
+        if parts.scheme == "unix":
+            return _BoundedSocketFile, {"path": unquote(parts.path)}
+        options = {
+            getattr(socket, option): value for option, value in KEEP_ALIVE.items() if hasattr(socket, option)
+        }  # not every system has all of them
+        address = {
+            "host": parts.hostname or "localhost",
+            "port": parts.port or 6379,
+            "socket_keepalive": True,
+            "socket_keepalive_options": options,
+        }
+        if parts.scheme == "rediss":
+            return _BoundedTls, {**address, "tls": self.tls or tls_context(None)}
+        if parts.scheme != "redis":
+            raise ValueError("the address of Redis must begin with redis://, rediss:// or unix://")
+        return _Bounded, address
+
+
+class _BoundedSession(AbstractConnection):
+    """A connection with one bound on everything until the session is there: log-in and the choice of the database
+    are commands, each with a time-out of its own."""
+
+    def __init__(self, *, connect_bound: float, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._connect_bound = connect_bound
+
+    async def connect_check_health(self, *arguments: Any, **named: Any) -> None:
+        if self.is_connected:
+            return
+        try:
+            async with asyncio.timeout(self._connect_bound):
+                await super().connect_check_health(*arguments, **named)
+        except TimeoutError as error:
+            await self.disconnect(nowait=True)
+            raise RedisTimeout(f"no session within {self._connect_bound:g} seconds") from error
+
+
+class _Bounded(_BoundedSession, Connection):
+    """TCP."""
+
+
+class _BoundedSocketFile(_BoundedSession, UnixDomainSocketConnection):
+    """A socket in the file system."""
+
+
+class _BoundedTls(_Bounded):
+    """TLS with our context, made once: redis-py's own makes one for each connection, which takes milliseconds."""
+
+    def __init__(self, *, tls: ssl.SSLContext, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._tls = tls
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "ssl": self._tls}
