@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from aldis.broker.core.session_state import SessionState
 from aldis.broker.ports import AccessRevoked, RelationChanged
 
 # User status: who holds which device
@@ -46,8 +47,8 @@ class StatusEvents(Protocol):
     """What a user status tells its node, in the event loop."""
 
     def lease_lost(self) -> None:
-        """What this node had told may be gone (its lease ran out, the back end was emptied): the node calls `online`
-        and `away` again for all that it holds."""
+        """What this node had told may be gone (its lease ran out, the back end was emptied or unreachable): the node
+        calls `restore` for all that it holds."""
 
     def superseded(self) -> None:
         """Another, younger process has taken this node's name. This one must hold nobody any more."""
@@ -84,6 +85,11 @@ class UserStatus(Protocol):
     async def offline(self, holdings: Sequence[Holding]) -> list[bool]:
         """These sessions are gone. Only holdings that are still the current ones are removed (compare before delete).
         True where the user has no connected device left on any living node, and this call changed that."""
+
+    async def restore(self, holdings: Sequence[Holding], present: Sequence[bool]) -> list[Holding | None]:
+        """Says again what this node holds, connected or away. Each is put back under its own turn, unless another
+        living node holds the device under a higher one: then that holding is the answer, else None. A turn that the
+        node made up while the user status was unavailable is its clock in microseconds."""
 
     async def connectors(self, users: Sequence[str]) -> dict[str, frozenset[str]]:
         """For each user the living nodes that hold a device of it, present or away; empty where there is none."""
@@ -153,17 +159,18 @@ class TakenOver(Parcel, frozen=True, tag=5):
 
 
 class SessionHanded(Parcel, frozen=True, tag=6):
-    """The answer to `TakenOver` without `clean`: what the old node has kept of the persistent session. `known` is false
-    where it has none. `subscriptions` are (filter, qos), `queue` plain messages (topic, payload, qos, retain) not yet
-    sent or not acknowledged, oldest first, `incoming` packet ids of QoS 2 PUBLISHes that are taken and not released."""
+    """The answer to `TakenOver` without `clean`, in one parcel or several: what the old node has kept of the persistent
+    session. `known` is false where it has none. Parcels of one hand-over are numbered 1, 2, 3 … (`part`), the last one is
+    marked; if one is missing, the whole is void and the session begins anew. `state` is None only
+    where `known` is false."""
 
     user: str
     device: str
     turn: int
     known: bool
-    subscriptions: tuple[tuple[str, int], ...] = ()
-    queue: tuple[tuple[str, bytes, int, bool], ...] = ()
-    incoming: tuple[int, ...] = ()
+    part: int = 1
+    last: bool = True
+    state: SessionState | None = None
 
 
 class Announced(Parcel, frozen=True, tag=7):
@@ -173,7 +180,14 @@ class Announced(Parcel, frozen=True, tag=7):
     number: int = 0
 
 
-AnyParcel = WakeUp | Passed | Attached | Detached | TakenOver | SessionHanded | Announced
+class DeviceMade(Parcel, frozen=True, tag=8):
+    """The user has a new device: from now on what its other devices send is copied to it, too."""
+
+    user: str
+    device: str
+
+
+AnyParcel = WakeUp | Passed | Attached | Detached | TakenOver | SessionHanded | Announced | DeviceMade
 """Everything that a frame may carry."""
 
 

@@ -74,7 +74,6 @@ class Session:
     `tally` counts, by QoS, what was sent to the device for the first time; the sessions of a node share one."""
 
     __slots__ = (
-        "_last_id",
         "_oldest",
         "_queued_bytes",
         "clean",
@@ -82,6 +81,7 @@ class Session:
         "dropped",
         "incoming",
         "inflight",
+        "last_id",
         "max_inflight",
         "max_queued",
         "out",
@@ -120,7 +120,7 @@ class Session:
         self.will: Will | None = None
         self.dropped = 0
         self.tally = [0, 0, 0] if tally is None else tally
-        self._last_id = 0
+        self.last_id = 0  # the packet id given last
         self._queued_bytes = 0
         self._oldest: tuple[int, Flight] | None = None
 
@@ -175,12 +175,12 @@ class Session:
 
     def _send(self, message: Message, qos: int, out: list[bytes]) -> None:
         inflight = self.inflight
-        packet_id = self._last_id + 1
+        packet_id = self.last_id + 1
         if packet_id > _MAX_PACKET_ID:
             packet_id = 1
         while packet_id in inflight:  # the window is smaller than the id space, so one is free
             packet_id = packet_id + 1 if packet_id < _MAX_PACKET_ID else 1
-        self._last_id = packet_id
+        self.last_id = packet_id
         self.tally[qos] += 1
         if qos == 1 and not message.retain:
             inflight[packet_id] = message

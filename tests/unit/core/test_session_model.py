@@ -52,7 +52,7 @@ class Link(RuleBasedStateMachine):
     def begin(self, window: int, queue: int, last_id: int, burst: int) -> None:
         rule = QueueRule(max_bytes=1_000_000, drop_oldest=False, burst=burst)
         self.session = Session("u", "d", clean=False, max_inflight=window, max_queued=queue, rule=rule)
-        self.session._last_id = last_id
+        self.session.last_id = last_id
         self.out: list[bytes] = []
         self.connected = self.attached = self.slow = False
         self.under_way: dict[int, UnderWay] = {}
