@@ -160,9 +160,9 @@ class TakenOver(Parcel, frozen=True, tag=5):
 
 class SessionHanded(Parcel, frozen=True, tag=6):
     """The answer to `TakenOver` without `clean`, in one parcel or several: what the old node has kept of the persistent
-    session. `known` is false where it has none. Parcels of one hand-over are numbered 1, 2, 3 … (`part`), the last one is
-    marked; if one is missing, the whole is void and the session begins anew. `state` is None only
-    where `known` is false."""
+    session. `known` is false where it has none, and only there `state` is None. The parcels of one hand-over are
+    numbered 1, 2, 3 … (`part`), the last one is marked; if one is missing, all of it is void and the session is
+    new."""
 
     user: str
     device: str
