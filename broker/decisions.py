@@ -46,3 +46,17 @@ class InboxSide(Protocol):
     def unsubscribed(self, connection: Connection) -> None: ...
     def acknowledged(self, connection: Connection, message: Message) -> None: ...
     def drained(self, connection: Connection) -> None: ...
+
+
+class Arrivals(Protocol):
+    """What the node tells of devices that come and go. Absent on the lab profile."""
+
+    async def arrive(self, connection: Connection, user: str, device: str, *, clean: bool) -> None:
+        """Before CONNACK: this node holds the device from now on, and has of its persistent session what others had of
+        it. Sets `connection.holding`. Waits for a bounded time."""
+
+    def left(self, connection: Connection, *, away: bool) -> None:
+        """The connection has ended; `away`: its session is kept."""
+
+    def gone(self, user: str, device: str) -> None:
+        """A kept session has ended."""

@@ -12,14 +12,14 @@ import logging
 from collections.abc import Callable, Iterable
 
 from aldis.broker.connection import Connection
-from aldis.broker.core.envelope import render_delivered, render_read
 from aldis.broker.core.feed import Feed
 from aldis.broker.core.packets import Message
 from aldis.broker.core.reasons import CloseReason
 from aldis.broker.core.session import Session
 from aldis.broker.core.topics import overlaps
 from aldis.broker.device import Device, unaware
-from aldis.broker.inbox_items import live_item, published_item, stored_item, sync_item
+from aldis.broker.feeding import Feeding
+from aldis.broker.inbox_items import live_item, published_item, sync_item
 from aldis.broker.node import Node
 from aldis.broker.pipeline import Publication
 from aldis.broker.ports import (
@@ -29,15 +29,15 @@ from aldis.broker.ports import (
     Claim,
     Committed,
     CursorMove,
-    Delivered,
     Kind,
     NewMessage,
+    Position,
     Read,
-    ReceiptState,
     Store,
     StoreUnavailable,
     Writer,
 )
+from aldis.broker.receipts import Receipts
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,6 @@ _CHAT = Kind.CHAT
 class Inboxes:
     """All attached devices of this node, by user. `writer` is set by the composition root before the first CONNECT."""
 
-    writer: Writer
-
     def __init__(self, node: Node, store: Store, now_ms: Callable[[], int]) -> None:
         self.node = node
         self.store = store
@@ -57,12 +55,19 @@ class Inboxes:
         self._attached: dict[str, dict[str, Device]] = {}
         self._known: dict[str, set[str]] = {}
         self._attaching: dict[Connection, asyncio.Future[None]] = {}
-        self._moved: set[Device] = set()
-        self._unread: set[Device] = set()
-        self._state_readings: dict[str, list[set[tuple[str, str]]]] = {}
-        self._reads: dict[tuple[str, str], list[tuple[int, Publication]]] = {}
+        self.feeding = Feeding(node, store)
+        self.receipts = Receipts(node, store)
+        self.on_device_made: list[Callable[[str, str], None]] = []
         node.inboxes = self
-        node.on_tick.append(self._retry_reads)
+
+    @property
+    def writer(self) -> Writer:
+        """The group commit."""
+        return self.feeding.writer
+
+    @writer.setter
+    def writer(self, writer: Writer) -> None:
+        self.feeding.writer = writer
 
     # In: what clients publish
 
@@ -91,15 +96,16 @@ class Inboxes:
 
     def read(self, reader: str, peer: str, up_to: int, publication: Publication) -> None:
         """The app of `reader` has shown everything of `peer` up to this mid; acknowledged when that is committed."""
-        self._reads.setdefault((reader, peer), []).append((up_to, publication))
-        self.writer.read(Read(reader, peer, up_to))
+        read = Read(reader, peer, up_to)
+        self.receipts.awaits(read, publication)
+        self.writer.read(read)
 
     # The group commit reports
 
     def committed(self, batch: Batch, committed: Committed) -> None:
         """Answers the senders, then feeds the receivers, then tells the peers of receipts."""
         touched: dict[Device, None] = {}
-        attached = self._attached
+        attached, elsewhere = self._attached, self.node.elsewhere
         for message, stored in zip(batch.messages, committed.stored, strict=True):
             publication: Publication | None = message.tag  # type: ignore[assignment]
             if publication is not None:
@@ -108,55 +114,84 @@ class Inboxes:
                 touched.update(unaware(attached, message, stored))
                 continue
             devices = attached.get(message.recipient)
-            if devices is not None:
+            away = elsewhere is not None and elsewhere.concerns(message.recipient, stored.n)
+            if devices is not None or away:
                 if publication is not None:
                     item = published_item(publication, message, stored.n, stored.mid)
                 else:
                     item = live_item(message, stored.n, stored.mid)
-                for device in devices.values():
-                    device.feed.offer(item)
-                    touched[device] = None
-            if stored.sync_n is not None:
-                devices = attached.get(message.sender)
                 if devices is not None:
-                    item = sync_item(message, stored.sync_n, stored.mid)
                     for device in devices.values():
                         device.feed.offer(item)
                         touched[device] = None
+                if elsewhere is not None and away:
+                    elsewhere.item(message.recipient, item)
+            if stored.sync_n is not None:
+                self._copy(message, stored.sync_n, stored.mid, touched)
         for device in touched:
-            self._pump(device)
+            self.feeding.pump(device)
+        if elsewhere is not None:
+            elsewhere.send_items()
         for move in committed.fenced:
             self._fenced(move)
         if batch.reads or committed.receipts:
-            self._report_receipts(batch, committed)
+            self.receipts.committed(batch, committed)
+
+    def _copy(self, message: NewMessage, n: int, mid: int, touched: dict[Device, None]) -> None:
+        """The copy for the sender's other devices."""
+        devices = self._attached.get(message.sender)
+        elsewhere = self.node.elsewhere
+        away = elsewhere is not None and elsewhere.concerns(message.sender, n)
+        if devices is None and not away:
+            return
+        item = sync_item(message, n, mid)
+        for device in () if devices is None else devices.values():
+            device.feed.offer(item)
+            touched[device] = None
+        if elsewhere is not None and away:
+            elsewhere.item(message.sender, item)
+
+    # Other nodes report
+
+    def woken(self, user: str, head: int, items: Iterable[Message] = ()) -> None:
+        """Another node has committed something for this user: all of `items`, the last of them number `head`, or more
+        than was sent along."""
+        devices = self._attached.get(user)
+        if devices is None:
+            return
+        for item in items:
+            for device in devices.values():
+                device.feed.offer(item)
+        for device in devices.values():
+            device.feed.hint(head)
+            self.feeding.pump(device)
+
+    def positioned(self, user: str, position: Position, devices: Iterable[Device]) -> None:
+        """Where the user's inbox and devices stand in the store. `devices` were attached when that was asked."""
+        for device in devices:
+            connection = device.connection
+            if connection.device is not device:
+                continue
+            epoch = position.epochs.get(device.session.device)
+            if epoch is None and not device.session.ephemeral:
+                connection.end(CloseReason.ACCESS_REVOKED, "the device was removed")
+            elif epoch is not None and epoch > device.feed.epoch:
+                connection.end(CloseReason.TAKEN_OVER, "another owner has claimed the device")
+            elif position.head > device.feed.head:
+                device.feed.hint(position.head)
+                self.feeding.pump(device)
+        if user in self._known:
+            self._known[user].update(position.epochs)
+
+    def device_made(self, user: str, device: str) -> None:
+        """The user has a new device on another node."""
+        if user in self._known:
+            self._known[user].add(device)
 
     def _fenced(self, move: CursorMove) -> None:
         device = self._attached.get(move.user, {}).get(move.device)
         if device is not None and device.feed.epoch == move.epoch:
             device.connection.end(CloseReason.TAKEN_OVER, "another owner has claimed the device")
-
-    def _report_receipts(self, batch: Batch, committed: Committed) -> None:
-        delivered = {(d.reader, d.peer) for d in batch.delivered}
-        read = {(r.reader, r.peer): r.mid for r in batch.reads}
-        for state in committed.receipts:
-            key = (state.reader, state.peer)
-            if key in delivered:
-                self._report(state, "delivered", render_delivered(state.delivered))
-            if key in read:
-                self._report(state, "read", render_read(state.read))
-        for key, mid in read.items():
-            waiting = self._reads.pop(key, [])
-            later = [entry for entry in waiting if entry[0] > mid]
-            if later:
-                self._reads[key] = later
-            for up_to, publication in waiting:
-                if up_to <= mid:
-                    publication.settle()
-
-    def _report(self, state: ReceiptState, kind: str, payload: bytes) -> None:
-        self.node.pass_on("receipt", Message(f"inbox/{state.peer}/receipt/{state.reader}", payload))
-        for newer in self._state_readings.get(state.peer, ()):
-            newer.add((state.reader, kind))
 
     # Devices come and go
 
@@ -219,6 +254,8 @@ class Inboxes:
         session.forget_items(claim.cursor)
         if claim.created:
             self._known.setdefault(session.user, set()).add(session.device)
+            for hook in self.on_device_made:
+                hook(session.user, session.device)
             logger.info("new device", extra={"user": session.user, "device": session.device})
 
     async def start(self, connection: Connection, filters: Iterable[str]) -> None:
@@ -226,31 +263,10 @@ class Inboxes:
         device: Device | None = connection.device
         if device is not None:
             device.subscriptions_changed()
-            self._pump(device)
+            self.feeding.pump(device)
         session = connection.session
         if session is not None and any(overlaps(filter, f"inbox/{session.user}/receipt/+") for filter in filters):
-            await self._send_states(connection, session.user)
-
-    async def _send_states(self, connection: Connection, user: str) -> None:
-        """How far everyone has come with what the user sent. What is reported live while this is being read is newer
-        than what will be read, and a receipt never falls back."""
-        newer: set[tuple[str, str]] = set()
-        readings = self._state_readings.setdefault(user, [])
-        readings.append(newer)
-        try:
-            states = await self.store.receipts_for(user, limit=self.node.limits.max_receipts_at_connect)
-        except StoreUnavailable:
-            logger.warning("receipts could not be read at subscribe", extra={"user": user})
-            return
-        finally:
-            readings.remove(newer)
-            if not readings:
-                self._state_readings.pop(user, None)
-        for state in states:
-            if state.delivered and (state.reader, "delivered") not in newer:
-                connection.receipt(state.reader, render_delivered(state.delivered))
-            if state.read and (state.reader, "read") not in newer:
-                connection.receipt(state.reader, render_read(state.read))
+            await self.receipts.send_states(connection, session.user)
 
     def unsubscribed(self, connection: Connection) -> None:
         """Some filters are gone: perhaps the inbox is no longer wanted."""
@@ -273,9 +289,8 @@ class Inboxes:
         if device is None:
             return
         connection.device = None
-        self._collect(device)
-        self._moved.discard(device)
-        self._unread.discard(device)
+        self.feeding.collect(device)
+        self.feeding.forget(device)
         device.feed.detach()
         session = device.session
         devices = self._attached.get(session.user, {})
@@ -302,97 +317,9 @@ class Inboxes:
     # Out: the feeds
 
     def acknowledged(self, connection: Connection, message: Message) -> None:
-        """The device has the item: the cursor follows, and the window has room."""
-        device: Device = connection.device
-        device.feed.acknowledged(message.n)
-        if device.feed.moved:
-            self._note_moved(device)
-        if device.feed.buffer or device.feed.sent < device.feed.head:
-            self._pump(device)
+        """The device has the item."""
+        self.feeding.acknowledged(connection.device, message)
 
     def drained(self, connection: Connection) -> None:
-        self._pump(connection.device)
-
-    def _pump(self, device: Device) -> None:
-        """Sends what the window takes, but no more at once than one client's buffer holds; reads on where the memory
-        ends."""
-        feed, session, connection = device.feed, device.session, device.connection
-        self.node.touch(connection)
-        buffer = feed.buffer
-        allowance = self.node.limits.max_write_buffer
-        figures = self.node.figures
-        chats = figures.items["chat"]
-        while buffer and not connection.congested:
-            if len(session.inflight) >= session.max_inflight and not session.is_reserved(buffer[0].n):
-                session.forget_items(buffer[0].n - 1)  # their turn has passed: sent at QoS 0, or no longer wanted
-                if session.room <= 0:
-                    break
-            if allowance <= 0:
-                # after this tick's write, which tells whether the client takes it
-                asyncio.get_running_loop().call_soon(self._go_on, device)
-                break
-            message = feed.take()
-            allowance -= len(message.payload)
-            qos = device.whole if device.whole >= 0 and not message.origin else device.qos(message)
-            if qos > 0:
-                session.deliver_item(message, qos)
-                feed.sent_one(message)
-            else:
-                if qos == 0:
-                    session.deliver(message, 0)
-                feed.pass_over()
-            if qos >= 0:
-                (chats if message.peer else figures.items["sync" if message.origin else "system"])[qos] += 1
-        if not connection.congested:
-            after = feed.read_from()
-            if after is not None:
-                self.node.spawn(self._read_on(device, after), "read backlog")
-            elif feed.settle():
-                session.forget_items()
-        if feed.moved:
-            self._note_moved(device)
-
-    def _go_on(self, device: Device) -> None:
-        if device.connection.device is device:
-            self._pump(device)
-
-    async def _read_on(self, device: Device, after: int) -> None:
-        user = device.session.user
-        try:
-            items = await self.store.items(user, after=after, limit=self.node.limits.read_batch)
-        except Exception as error:
-            device.feed.read_failed()
-            if device.connection.device is device:
-                self._unread.add(device)
-            if not isinstance(error, StoreUnavailable):
-                raise  # a defect, to be logged; the device does not wait for ever because of it
-            return
-        if device.connection.device is device:
-            device.feed.loaded([stored_item(user, item) for item in items])
-            self._pump(device)
-
-    def _retry_reads(self, _: float) -> None:
-        unread, self._unread = self._unread, set()
-        for device in unread:
-            self._pump(device)
-
-    def _note_moved(self, device: Device) -> None:
-        if not self._moved:
-            asyncio.get_running_loop().call_later(self.node.timeouts.collect_acknowledgements, self._flush_moves)
-        self._moved.add(device)
-
-    def _flush_moves(self) -> None:
-        moved, self._moved = self._moved, set()
-        for device in moved:
-            self._collect(device)
-
-    def _collect(self, device: Device) -> None:
-        collected = device.feed.collect()
-        if collected is None:
-            return
-        cursor, delivered = collected
-        session, writer = device.session, self.writer
-        if not device.session.ephemeral:
-            writer.move(CursorMove(session.user, session.device, device.feed.epoch, cursor))
-        for peer, mid in delivered.items():
-            writer.delivered(Delivered(session.user, peer, mid))
+        """The device can take more."""
+        self.feeding.pump(connection.device)

@@ -20,7 +20,7 @@ from aldis.broker.core.packets import Message
 from aldis.broker.core.reasons import CloseReason
 from aldis.broker.core.session import Session
 from aldis.broker.core.timers import GRAIN, DeadlineWheel
-from aldis.broker.decisions import Decisions, InboxSide
+from aldis.broker.decisions import Arrivals, Decisions, InboxSide
 from aldis.broker.door import TURNED_AWAY, Door
 from aldis.broker.figures import Figures
 from aldis.broker.memory import SHORT_OF_MEMORY, MemoryWatch
@@ -31,6 +31,7 @@ from aldis.broker.sessions import Sessions
 
 if TYPE_CHECKING:
     from aldis.broker.connection import Connection
+    from aldis.broker.elsewhere import Elsewhere
     from aldis.config.settings import Limits, Timeouts
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class Node:
         self.publish_gate: Callable[[Publication], Coroutine[Any, Any, None]] | None = None
         self.decisions: Decisions
         self.inboxes: InboxSide | None = None
+        self.elsewhere: Elsewhere | None = None
+        self.arrivals: Arrivals | None = None
         self.packets_received: Callable[[Connection, bytes, int], None] | None = None
         self.packets_sent: Callable[[Connection, bytes], None] | None = None
         self.on_tick: list[Callable[[float], None]] = []
@@ -272,8 +275,15 @@ class Node:
         if self.inboxes is not None and connection.device is not None:
             self.inboxes.drained(connection)
 
-    def pass_on(self, kind: str, message: Message) -> None:
-        """Routes what is neither stored nor plain MQTT: a receipt, typing. At QoS 0."""
+    def pass_on(self, kind: str, user: str, message: Message) -> None:
+        """Routes what is neither stored nor plain MQTT (a receipt, typing) to this user's devices, wherever they are.
+        At QoS 0."""
+        self.pass_on_here(kind, message)
+        if self.elsewhere is not None:
+            self.elsewhere.pass_on(user, message)
+
+    def pass_on_here(self, kind: str, message: Message) -> None:
+        """The same to the devices of this node alone."""
         before = self.figures.sent[0]
         self.router.publish(message)
         self.figures.routed[kind] += self.figures.sent[0] - before

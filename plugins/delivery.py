@@ -42,7 +42,8 @@ class Delivery(BasePlugin):  # type: ignore[type-arg]
             self._receipt(publication)
         elif kind == "typing":
             message = publication.message
-            self._services.node.pass_on("typing", Message(message.topic, message.payload))  # QoS 0, never stored
+            # QoS 0, never stored
+            self._services.node.pass_on("typing", levels[1], Message(message.topic, message.payload))
             publication.settle()
         else:
             publication.reject(Reason.BAD_TOPIC)

@@ -199,7 +199,7 @@ class TestReceipts:
             await ben.expect(wire.puback(1), wire.puback(2))
             assert (await ann.publication()).document == {"type": "read", "up_to": receipt["mid"]}
             await ann.nothing()
-            assert chat.node.inboxes._reads == {}  # type: ignore[union-attr]
+            assert chat.node.inboxes.receipts.unacknowledged == 0  # type: ignore[union-attr]
 
     @staticmethod
     def reading(mid: int) -> bytes:

@@ -1,0 +1,88 @@
+"""Receipts: how far others have come with what a user sent. State, not messages: cumulative, told live to whoever is
+there, and told again from the store when a device subscribes (promise 5)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from aldis.broker.connection import Connection
+from aldis.broker.core.envelope import render_delivered, render_read
+from aldis.broker.core.packets import Message
+from aldis.broker.node import Node
+from aldis.broker.pipeline import Publication
+from aldis.broker.ports import Batch, Committed, Read, ReceiptState, Store, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+
+class Receipts:
+    """The `delivered` and `read` receipts of one node."""
+
+    def __init__(self, node: Node, store: Store) -> None:
+        self._node = node
+        self._store = store
+        self._readings: dict[str, list[set[tuple[str, str]]]] = {}
+        self._reads: dict[tuple[str, str], list[tuple[int, Publication]]] = {}
+
+    def awaits(self, read: Read, publication: Publication) -> None:
+        """The publication is acknowledged when this, or further reading, is committed."""
+        self._reads.setdefault((read.reader, read.peer), []).append((read.mid, publication))
+
+    @property
+    def unacknowledged(self) -> int:
+        """Pairs with read receipts that wait for their commit."""
+        return len(self._reads)
+
+    def committed(self, batch: Batch, committed: Committed) -> None:
+        """Tells the peers what has risen, and acknowledges the read receipts that are now durable."""
+        delivered = {(d.reader, d.peer) for d in batch.delivered}
+        read = {(r.reader, r.peer): r.mid for r in batch.reads}
+        for state in committed.receipts:
+            key = (state.reader, state.peer)
+            if key in delivered:
+                self._report(state, "delivered", render_delivered(state.delivered))
+            if key in read:
+                self._report(state, "read", render_read(state.read))
+        for key, mid in read.items():
+            waiting = self._reads.pop(key, [])
+            later = [entry for entry in waiting if entry[0] > mid]
+            if later:
+                self._reads[key] = later
+            for up_to, publication in waiting:
+                if up_to <= mid:
+                    publication.settle()
+
+    def _report(self, state: ReceiptState, kind: str, payload: bytes) -> None:
+        self._node.pass_on("receipt", state.peer, Message(f"inbox/{state.peer}/receipt/{state.reader}", payload))
+        for newer in self._readings.get(state.peer, ()):
+            newer.add((state.reader, kind))
+
+    def found(self, states: Iterable[ReceiptState]) -> None:
+        """States that were read from the store because what was told live may have been lost: told again, here only."""
+        for state in states:
+            for up_to, render in ((state.delivered, render_delivered), (state.read, render_read)):
+                if up_to:
+                    topic = f"inbox/{state.peer}/receipt/{state.reader}"
+                    self._node.pass_on_here("receipt", Message(topic, render(up_to)))
+
+    async def send_states(self, connection: Connection, user: str) -> None:
+        """How far everyone has come with what the user sent. What is reported live while this is being read is newer
+        than what will be read, and a receipt never falls back."""
+        newer: set[tuple[str, str]] = set()
+        readings = self._readings.setdefault(user, [])
+        readings.append(newer)
+        try:
+            states = await self._store.receipts_for(user, limit=self._node.limits.max_receipts_at_connect)
+        except StoreUnavailable:
+            logger.warning("receipts could not be read at subscribe", extra={"user": user})
+            return
+        finally:
+            readings.remove(newer)
+            if not readings:
+                self._readings.pop(user, None)
+        for state in states:
+            if state.delivered and (state.reader, "delivered") not in newer:
+                connection.receipt(state.reader, render_delivered(state.delivered))
+            if state.read and (state.reader, "read") not in newer:
+                connection.receipt(state.reader, render_read(state.read))
