@@ -106,20 +106,11 @@ class Sessions:
         self._take_over(key)
         subscriber = self.subscribers.get(key)
         if subscriber is not None and (packet.clean or subscriber.session.clean):
-            self._discard(key)  # [MQTT-3.1.2-6]
+            self.discard(key)  # [MQTT-3.1.2-6]
             subscriber = None
         present = subscriber is not None
         if subscriber is None:
-            limits = node.limits
-            session = Session(
-                *key,
-                clean=packet.clean,
-                max_inflight=limits.max_inflight,
-                max_queued=limits.max_queued,
-                rule=self._rule,
-                tally=node.figures.sent,
-            )
-            subscriber = self.subscribers[key] = Subscriber(session)
+            subscriber = self.make(key, clean=packet.clean)
         self._absent.pop(key, None)
         session = subscriber.session
         session.will = packet.will
@@ -133,6 +124,20 @@ class Sessions:
         node.decisions.connected(connection)
         if present and node.inboxes is not None:
             node.spawn(self._resume_inbox(connection, session), "resume inbox")
+
+    def make(self, key: SessionKey, *, clean: bool) -> Subscriber:
+        """A new session under this key, which nobody else has."""
+        limits = self._node.limits
+        session = Session(
+            *key,
+            clean=clean,
+            max_inflight=limits.max_inflight,
+            max_queued=limits.max_queued,
+            rule=self._rule,
+            tally=self._node.figures.sent,
+        )
+        subscriber = self.subscribers[key] = Subscriber(session)
+        return subscriber
 
     async def _resume_inbox(self, connection: Connection, session: Session) -> None:
         """A resumed session has its subscriptions already."""
@@ -163,9 +168,9 @@ class Sessions:
         self.subscribers[key].connection = None
         will, session.will = session.will, None
         if session.clean:
-            self._discard(key)
+            self.discard(key)
         else:
-            self._absent[key] = self._node.now
+            self.wait_for(key)
         if will is not None:
             self._publish_will(connection, session, will)
 
@@ -178,6 +183,10 @@ class Sessions:
         else:
             publication.proceed()
 
+    def wait_for(self, key: SessionKey) -> None:
+        """The session has no connection; from now on it may expire."""
+        self._absent[key] = self._node.now
+
     def expire(self, now: float) -> None:
         """Ends persistent sessions whose device has been away for too long."""
         while self._absent:
@@ -185,15 +194,16 @@ class Sessions:
             if since + self._node.timeouts.session_expiry > now:
                 return
             logger.info("session expired", extra={"user": key[0], "device": key[1]})
-            self._discard(key)
+            self.discard(key)
 
     def forget(self, user: str, device: str) -> None:
         """The device was removed from the account: a session that waits for it has nobody to wait for."""
         subscriber = self.subscribers.get((user, device))
         if subscriber is not None and subscriber.connection is None:
-            self._discard((user, device))
+            self.discard((user, device))
 
-    def _discard(self, key: SessionKey) -> None:
+    def discard(self, key: SessionKey) -> None:
+        """The session ends, with its subscriptions and all that waits in it. It has no connection any more."""
         subscriber = self.subscribers.pop(key, None)
         self._absent.pop(key, None)
         if subscriber is not None:
