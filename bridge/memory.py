@@ -6,8 +6,11 @@ so its memory grows with every message: it is not for a server that runs for lon
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from aldis.bridge.retained import owner_of
 from aldis.broker.ports import (
     Batch,
     Claim,
@@ -17,7 +20,9 @@ from aldis.broker.ports import (
     Item,
     Kind,
     NewMessage,
+    Position,
     ReceiptState,
+    RetainedMessage,
     Stored,
     TooManyDevices,
 )
@@ -40,13 +45,14 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._mid = 0
-        self._commits = 0
+        self._stamp = 0
         self._first: dict[tuple[str, str, str], Stored] = {}
         self._inboxes: dict[str, list[_Message]] = {}
         self._sequences: dict[tuple[str, str, str], int] = {}
         self._devices: dict[str, dict[str, Device]] = {}
         self._receipts: dict[tuple[str, str], ReceiptState] = {}
         self._changed: dict[tuple[str, str], int] = {}
+        self._retained: dict[str, RetainedMessage] = {}
 
     async def open(self) -> None:
         """There is nothing to connect to."""
@@ -62,7 +68,10 @@ class MemoryStore:
     def _store(self, message: NewMessage) -> Stored:
         if message.seq is not None:
             key = (message.sender, message.device, message.recipient)
-            self._sequences[key] = max(self._sequences.get(key, 0), message.seq)
+            last = self._sequences.get(key, 0)
+            if message.id is None and message.seq <= last:
+                return Stored(0, 0, 0, None, True)
+            self._sequences[key] = max(last, message.seq)
         if message.id is not None:
             first = self._first.get((message.sender, message.device, message.id))
             if first is not None:
@@ -97,7 +106,7 @@ class MemoryStore:
         return True
 
     def _raise_receipts(self, batch: Batch) -> list[ReceiptState]:
-        self._commits += 1
+        self._stamp = max(time.time_ns() // 1_000_000, self._stamp + 1)
         raised: dict[tuple[str, str], None] = {}
         for delivered in batch.delivered:
             state = self._receipt(delivered.reader, delivered.peer)
@@ -112,7 +121,7 @@ class MemoryStore:
                 raised[read.reader, read.peer] = None
         for key in raised:
             self._receipts[key] = self._receipt(*key)
-            self._changed[key] = self._commits
+            self._changed[key] = self._stamp
         return [_copy(self._receipts[key]) for key in raised]
 
     def _receipt(self, reader: str, peer: str) -> ReceiptState:
@@ -169,6 +178,40 @@ class MemoryStore:
 
     async def forget_device(self, user: str, device: str) -> bool:
         return self._devices.get(user, {}).pop(device, None) is not None
+
+    async def positions(self, users: Sequence[str]) -> dict[str, Position]:
+        return {
+            user: Position(
+                len(self._inboxes.get(user, ())),
+                {device: known.epoch for device, known in self._devices.get(user, {}).items()},
+            )
+            for user in users
+        }
+
+    async def receipt_changes(self, peers: Sequence[str], *, since: int) -> list[ReceiptState]:
+        wanted = frozenset(peers)
+        return [_copy(self._receipts[key]) for key, at in self._changed.items() if key[1] in wanted and at >= since]
+
+    async def last_seen(self, users: Sequence[str]) -> dict[str, int]:
+        return {
+            user: max(device.last_seen for device in devices.values())
+            for user in users
+            if (devices := self._devices.get(user))
+        }
+
+    async def retain(self, messages: Sequence[RetainedMessage]) -> None:
+        for message in messages:
+            owner_of(message.topic)
+        for message in messages:
+            if message.payload:
+                self._retained[message.topic] = RetainedMessage(message.topic, bytes(message.payload), message.qos)
+            else:
+                self._retained.pop(message.topic, None)
+
+    async def retained(self, prefix: str, *, limit: int) -> list[RetainedMessage]:
+        owner_of(prefix)
+        found = sorted(topic for topic in self._retained if topic.startswith(prefix))
+        return [self._retained[topic] for topic in found[: max(limit, 0)]]
 
 
 def _copy(state: ReceiptState) -> ReceiptState:

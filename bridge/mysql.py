@@ -2,16 +2,18 @@
 
 commit                  one kept connection, one transaction after the other        mysql_commit, mysql_write
 claim, release          another one; gathered, many in one transaction              mysql_devices
+retain                  the same one, in between                                    mysql_retained
 items, head, find, …    connections of the pool, in autocommit                      mysql_reads
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
-from aldis.bridge import mysql_devices, mysql_reads
+from aldis.bridge import mysql_devices, mysql_reads, mysql_retained
 from aldis.bridge.device_requests import DeviceRequests, Leaving, Taking
 from aldis.bridge.mysql_commit import LOCK_WAITS, Committer
 from aldis.bridge.mysql_link import KeptLink, Links
@@ -19,13 +21,16 @@ from aldis.bridge.mysql_literals import GROWTH
 from aldis.bridge.mysql_server import BoundedConnection, MySqlServer
 from aldis.bridge.mysql_settings import check_revision, check_server
 from aldis.bridge.mysql_trouble import TROUBLE, is_lock_wait, is_ours, may_run_again, unavailable
+from aldis.bridge.retained import retained_rows
 from aldis.broker.ports import (
     Batch,
     Claim,
     Committed,
     Device,
     Item,
+    Position,
     ReceiptState,
+    RetainedMessage,
     Stored,
     StoreUnavailable,
     TooManyDevices,
@@ -37,7 +42,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ATTEMPTS = 5
-"""Of claims and releases that meet a deadlock."""
+"""Of a change that meets a deadlock: claims and releases, retained messages."""
 
 
 class MySqlStore:
@@ -111,6 +116,23 @@ class MySqlStore:
     async def devices(self, user: str) -> list[Device]:
         return await self._now().ask(mysql_reads.devices, user)
 
+    async def positions(self, users: Sequence[str]) -> dict[str, Position]:
+        return await self._now().ask(mysql_reads.positions, users)
+
+    async def receipt_changes(self, peers: Sequence[str], *, since: int) -> list[ReceiptState]:
+        return await self._now().ask(mysql_reads.receipt_changes, peers, since)
+
+    async def last_seen(self, users: Sequence[str]) -> dict[str, int]:
+        return await self._now().ask(mysql_reads.last_seen, users)
+
+    async def retain(self, messages: Sequence[RetainedMessage]) -> None:
+        opened = self._now()
+        kept, removed = retained_rows(messages)
+        await opened.change(mysql_retained.retain, kept, removed, packet=opened.committer.packet)
+
+    async def retained(self, prefix: str, *, limit: int) -> list[RetainedMessage]:
+        return await self._now().ask(mysql_retained.retained, prefix, limit)
+
 
 class _Opened:
     """What an open store holds."""
@@ -122,6 +144,7 @@ class _Opened:
         self._links = Links(server, kept=2)
         self._writing = KeptLink(self._links, self._prepare)
         self._turning = KeptLink(self._links, self._prepare)
+        self._changing = asyncio.Lock()
         self.committer = Committer(self._writing, server.name)
         self.requests = DeviceRequests(self._turn_over)
 
@@ -151,22 +174,30 @@ class _Opened:
             return await work(driver, *args, **kwargs)
 
     async def _turn_over(self, leaving: list[Leaving], taking: list[Taking]) -> list[Claim | TooManyDevices]:
-        for attempt in range(1, ATTEMPTS + 1):
-            driver = await self._turning.get()
-            try:
-                results = await mysql_devices.turn_over(driver, leaving, taking)
-                await driver.commit()
-            except TROUBLE as error:
-                await self._turning.end()
-                if may_run_again(error) and attempt < (LOCK_WAITS if is_lock_wait(error) else ATTEMPTS):
-                    logger.info("claims run again", extra={"attempt": attempt, "reason": str(error)})
-                    continue
-                if is_ours(error):
+        return await self.change(mysql_devices.turn_over, leaving, taking)
+
+    async def change(
+        self, work: Callable[Concatenate[BoundedConnection, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Runs `work` in a transaction on the kept connection for such changes, one after the other; again after a
+        deadlock."""
+        async with self._changing:
+            for attempt in range(1, ATTEMPTS + 1):
+                driver = await self._turning.get()
+                try:
+                    result = await work(driver, *args, **kwargs)
+                    await driver.commit()
+                except TROUBLE as error:
+                    await self._turning.end()
+                    if may_run_again(error) and attempt < (LOCK_WAITS if is_lock_wait(error) else ATTEMPTS):
+                        logger.info("a change runs again", extra={"attempt": attempt, "reason": str(error)})
+                        continue
+                    if is_ours(error):
+                        raise
+                    await self._turning.drop()
+                    raise unavailable(error, self._server.name) from error
+                except BaseException:
+                    await self._turning.drop()
                     raise
-                await self._turning.drop()
-                raise unavailable(error, self._server.name) from error
-            except BaseException:
-                await self._turning.drop()
-                raise
-            return results
-        raise AssertionError("the last attempt returns or raises")
+                return result
+            raise AssertionError("the last attempt returns or raises")

@@ -34,6 +34,12 @@ REPEATS = b"SELECT sender, device, id, mid, n, created, sync_n FROM im_message W
 SEQUENCES = b"INSERT INTO im_sequence (sender, device, recipient, seq) VALUES "
 SEQUENCES_TAIL = b" ON DUPLICATE KEY UPDATE seq = GREATEST(seq, VALUES(seq))"
 
+# The counters of messages that are known by their `seq` alone, read when the heads of their recipients are locked.
+COUNTERS = (
+    b"SELECT sender, device, recipient, seq FROM im_sequence WHERE (sender, device, recipient) IN (%b) "
+    b"ORDER BY sender, device, recipient FOR UPDATE"
+)
+
 # Read under lock, then written: what was refused or raised is known exactly, and a row that is not there is not made.
 DEVICES = (
     b"SELECT user_id, device_id, epoch, inbox_cursor FROM im_device WHERE (user_id, device_id) IN (%b) "

@@ -2,6 +2,7 @@
 
     mark the batch -> raise and read the heads -> messages -> items -> sequences -> moves -> receipts -> COMMIT
 
+Messages that are known by their `seq` alone cost one statement more, after the heads: what is stored of their counters.
 A repeat (1062) rolls back and begins again with what was there before; a deadlock rolls back and begins again; a lost
 connection before COMMIT was sent has changed nothing. If it is lost after that, nobody knows: the same batch comes
 again, and its mark in `im_writer` tells whether it is there already.
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from aldis.bridge.mysql_batch import FORGET_WRITER, FORGET_WRITERS, MARK, MARK_TAIL, MARKED, REPEATS
 from aldis.bridge.mysql_link import KeptLink
 from aldis.bridge.mysql_literals import blob, listed, number, portions, row, text
-from aldis.bridge.mysql_numbers import Key, Numbered, number_messages
+from aldis.bridge.mysql_numbers import Key, Numbered
 from aldis.bridge.mysql_server import BoundedConnection
 from aldis.bridge.mysql_trouble import TROUBLE, is_lock_wait, is_ours, is_repeat, may_run_again, unavailable
 from aldis.bridge.mysql_write import PORTION, Step
@@ -104,13 +105,13 @@ class Committer:
                 return committed
         # asked outside of every lock; whoever commits the same key meanwhile makes this attempt fail
         known = await self._repeats(driver, batch.messages) if self._wary else None
-        numbered = number_messages(batch.messages, known)
         now = time.time_ns() // 1_000_000
         self._stamp = max(now, self._stamp + 1)
         await driver.run(MARK + row(self._writer, number(self._number), number(now)) + MARK_TAIL)
-        committed = await Step(driver, batch, numbered, self._stamp, packet=self.packet, step=self.step).write()
+        step = Step(driver, batch, known, self._stamp, packet=self.packet, step=self.step)
+        committed = await step.write()
         await self._finish(driver, batch, committed)
-        self._note(numbered)
+        self._note(step.numbered)
         return committed
 
     async def _finish(self, driver: BoundedConnection, batch: Batch, committed: Committed) -> None:

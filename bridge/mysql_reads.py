@@ -1,10 +1,13 @@
-"""What the store reads from MySQL: every function is one statement in autocommit, and so one moment of the database."""
+"""What the store reads from MySQL, in autocommit: a statement is one moment of the database, and takes no locks. Who
+asks about many users at once gets one statement, or two, for each `PORTION` of them; all else is one statement."""
 
 from __future__ import annotations
 
-from aldis.bridge.mysql_literals import number, text
+from collections.abc import Sequence
+
+from aldis.bridge.mysql_literals import listed, number, portions, text
 from aldis.bridge.mysql_server import BoundedConnection
-from aldis.broker.ports import Device, Item, Kind, ReceiptState, Stored
+from aldis.broker.ports import Device, Item, Kind, Position, ReceiptState, Stored
 
 ITEMS = (
     b"SELECT inbox.n, inbox.mid, message.sender, message.device, message.recipient, message.kind, message.content, "
@@ -23,6 +26,17 @@ LAST_SEQ = b"SELECT seq FROM im_sequence WHERE sender = %b AND device = %b AND r
 FIND = b"SELECT mid, n, created, sync_n FROM im_message WHERE sender = %b AND device = %b AND id = %b"
 
 DEVICES = b"SELECT device_id, inbox_cursor, epoch, last_seen FROM im_device WHERE user_id = %b ORDER BY device_id"
+
+PORTION = 500
+"""Names in one IN; from a thousand on MariaDB makes a temporary table of them."""
+
+HEADS = b"SELECT user_id, head FROM im_inbox WHERE user_id IN (%b)"
+
+EPOCHS = b"SELECT user_id, device_id, epoch FROM im_device WHERE user_id IN (%b)"
+
+RECEIPT_CHANGES = b"SELECT reader, peer, delivered_mid, read_mid FROM im_receipt WHERE peer IN (%b) AND updated >= %b"
+
+LAST_SEEN = b"SELECT user_id, MAX(last_seen) FROM im_device WHERE user_id IN (%b) GROUP BY user_id"
 
 KINDS = {int(kind): kind for kind in Kind}
 
@@ -61,3 +75,31 @@ async def find(driver: BoundedConnection, user: str, device: str, id: str) -> St
 async def devices(driver: BoundedConnection, user: str) -> list[Device]:
     rows = await driver.run(DEVICES % text(user))
     return [Device(user, str(device, "utf-8"), cursor, epoch, seen) for device, cursor, epoch, seen in rows]
+
+
+async def positions(driver: BoundedConnection, users: Sequence[str]) -> dict[str, Position]:
+    found = {user: Position(0, {}) for user in users}
+    for portion in portions(list(found), PORTION):
+        wanted = listed(map(text, portion))
+        for user, head in await driver.run(HEADS % wanted):
+            found[str(user, "utf-8")].head = head
+        for user, device, epoch in await driver.run(EPOCHS % wanted):
+            found[str(user, "utf-8")].epochs[str(device, "utf-8")] = epoch
+    return found
+
+
+async def receipt_changes(driver: BoundedConnection, peers: Sequence[str], since: int) -> list[ReceiptState]:
+    states: list[ReceiptState] = []
+    for portion in portions(sorted(set(peers)), PORTION):
+        for reader, peer, *marks in await driver.run(RECEIPT_CHANGES % (listed(map(text, portion)), number(since))):
+            states.append(ReceiptState(str(reader, "utf-8"), str(peer, "utf-8"), marks[0], marks[1]))
+    return states
+
+
+async def last_seen(driver: BoundedConnection, users: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for portion in portions(users, PORTION):
+        found.update(
+            (str(user, "utf-8"), seen) for user, seen in await driver.run(LAST_SEEN % listed(map(text, portion)))
+        )
+    return found

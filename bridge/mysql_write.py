@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from aldis.bridge.mysql_batch import (
+    COUNTERS,
     DEVICES,
     HEADS,
     ITEMS,
@@ -22,7 +23,7 @@ from aldis.bridge.mysql_batch import (
     SEQUENCES_TAIL,
 )
 from aldis.bridge.mysql_literals import blob, listed, number, portions, row, text
-from aldis.bridge.mysql_numbers import Numbered
+from aldis.bridge.mysql_numbers import Counter, Key, number_messages
 from aldis.bridge.mysql_server import BoundedConnection
 from aldis.broker.ports import Batch, Committed, ReceiptState, Stored
 
@@ -33,15 +34,24 @@ PORTION = 500
 
 
 class Step:
-    """Writes `batch` over `driver`, in which a transaction runs. `stamp` is the time of changed receipts, `packet` the
-    longest statement in bytes, `step` the distance between two ids of one INSERT."""
+    """Writes `batch` over `driver`, in which a transaction runs. `known` are the repeats that were looked for, `stamp`
+    is the time of changed receipts, `packet` the longest statement in bytes, `step` the distance between two ids of one
+    INSERT."""
 
     def __init__(
-        self, driver: BoundedConnection, batch: Batch, numbered: Numbered, stamp: int, *, packet: int, step: int
+        self,
+        driver: BoundedConnection,
+        batch: Batch,
+        known: dict[Key, Stored] | None,
+        stamp: int,
+        *,
+        packet: int,
+        step: int,
     ) -> None:
+        self.numbered = number_messages(batch.messages, known)
         self._driver = driver
         self._batch = batch
-        self._numbered = numbered
+        self._known = known
         self._stamp = stamp
         self._packet = packet
         self._step = step
@@ -52,6 +62,8 @@ class Step:
     async def write(self) -> Committed:
         moves = _furthest(((move.user, move.device, move.epoch), move.cursor) for move in self._batch.moves)
         await self._raise_heads({user for user, _, _ in moves})
+        if self.numbered.counted:
+            await self._leave_out_repeats()
         stored = await self._write_messages()
         await self._write_sequences()
         stale = await self._write_moves(moves)
@@ -67,17 +79,37 @@ class Step:
         return literal
 
     async def _raise_heads(self, moved: set[str]) -> None:
-        raised = sorted(self._numbered.heads.items())
+        raised = sorted(self.numbered.heads.items())
         await self._insert(RAISE_HEADS, [row(self._text(user), number(k)) for user, k in raised], RAISE_HEADS_TAIL)
-        for portion in portions(sorted(moved | self._numbered.heads.keys()), PORTION):
+        for portion in portions(sorted(moved | self.numbered.heads.keys()), PORTION):
             for user, head in await self._driver.run(HEADS % listed(map(self._text, portion))):
                 self._heads[str(user, "utf-8")] = head
 
+    async def _leave_out_repeats(self) -> None:
+        """For what is known by its `seq` alone, and no higher than what is stored, the heads were raised too far. They
+        are lowered again before anybody has seen it: they are locked. So are the counters from here on, and nobody else
+        stores anything under them: for that one needs the same heads."""
+        last: dict[Counter, int] = {}
+        for portion in portions(sorted(self.numbered.counted), PORTION):
+            wanted = listed(row(*map(self._text, counter)) for counter in portion)
+            for sender, device, recipient, seq in await self._driver.run(COUNTERS % wanted):
+                last[str(sender, "utf-8"), str(device, "utf-8"), str(recipient, "utf-8")] = seq
+        raised = self.numbered
+        numbered = number_messages(self._batch.messages, self._known, last)
+        if len(numbered.new) == len(raised.new):
+            return
+        lowered = {user: k - numbered.heads.get(user, 0) for user, k in raised.heads.items()}
+        rows = [row(self._text(user), number(-k)) for user, k in sorted(lowered.items()) if k]
+        await self._insert(RAISE_HEADS, rows, RAISE_HEADS_TAIL)
+        for user, k in lowered.items():
+            self._heads[user] -= k
+        self.numbered = numbered
+
     async def _write_messages(self) -> list[Stored]:
-        literal, heads, raised = self._text, self._heads, self._numbered.heads
+        literal, heads, raised = self._text, self._heads, self.numbered.heads
         before = {user: heads[user] - k for user, k in raised.items()}
         rows = []
-        for message, n, sync_n in self._numbered.new:
+        for message, n, sync_n in self.numbered.new:
             id, sender = message.id, message.sender
             rows.append(
                 b"(%b,%b,%b,%b,%d,%b,%d,%d,%b)"
@@ -97,7 +129,7 @@ class Step:
         stored: list[Stored] = []
         items: list[bytes] = []
         newest = self._newest
-        for (message, n, sync_n), mid in zip(self._numbered.new, mids, strict=True):
+        for (message, n, sync_n), mid in zip(self.numbered.new, mids, strict=True):
             recipient = message.recipient
             n += before[recipient]
             items.append(b"(%b,%d,%d)" % (literal(recipient), n, mid))
@@ -108,7 +140,8 @@ class Step:
                 newest[message.sender] = mid
             stored.append(Stored(mid, n, message.created, sync_n))
         await self._insert(ITEMS, items)
-        return stored if not self._numbered.repeats else [self._place(place, stored) for place in self._numbered.places]
+        places = self.numbered.places
+        return stored if len(places) == len(stored) else [self._place(place, stored) for place in places]
 
     @staticmethod
     def _place(place: Stored | int, stored: list[Stored]) -> Stored:
@@ -120,7 +153,7 @@ class Step:
         return Stored(first.mid, first.n, first.created, first.sync_n, True)
 
     async def _write_sequences(self) -> None:
-        counters = sorted(self._numbered.sequences.items())
+        counters = sorted(self.numbered.sequences.items())
         rows = [row(*map(self._text, counter), number(seq)) for counter, seq in counters]
         await self._insert(SEQUENCES, rows, SEQUENCES_TAIL)
 

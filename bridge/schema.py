@@ -25,7 +25,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration that makes what is declared here; `aldis.bridge.migrate` brings a database up to it."""
 
 metadata = MetaData()
@@ -194,4 +194,25 @@ im_writer = Table(
     Column("writer", LargeBinary(16).with_variant(mysql.VARBINARY(16), "mysql", "mariadb"), primary_key=True),
     Column("batch", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
+)
+
+im_retained = Table(
+    "im_retained",
+    metadata,
+    # retained messages of `devices/{owner}/…`. A topic may be longer than any index takes: its SHA-256 stands for it
+    Column("owner", UserId, primary_key=True),
+    Column("topic_hash", LargeBinary(32).with_variant(mysql.VARBINARY(32), "mysql", "mariadb"), primary_key=True),
+    Column("topic", _blob(65_535), nullable=False),
+    Column("payload", _blob(16_777_215), nullable=False),
+    Column("qos", SmallInteger, nullable=False),
+)
+
+im_announcement = Table(
+    "im_announcement",
+    metadata,
+    # what the accounts side has announced lately, for nodes that have missed it
+    Column("number", BigId, primary_key=True, autoincrement=True),
+    Column("created", BigInteger, nullable=False),
+    Column("content", _blob(65_535), nullable=False),
+    sqlite_autoincrement=True,
 )

@@ -1,19 +1,22 @@
 """The durable store of an embedded server: one SQLite file in WAL mode.
 
-    event loop --commit, claim, release, forget_device--> writer thread, its own connection (synchronous=FULL)
+    event loop --commit, claim, release, retain, …------> writer thread, its own connection (synchronous=FULL)
     event loop --items, head, receipts_for, …-----------> reader thread, its own connection (query_only)
 
-Statements: `sqlite_batch`, `sqlite_devices`, `sqlite_reads`. Threads and trouble: `sqlite_connection`.
+Statements: `sqlite_batch`, `sqlite_devices`, `sqlite_reads`, `sqlite_retained`. Threads and trouble:
+`sqlite_connection`.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from aldis.bridge import sqlite_batch, sqlite_commit, sqlite_devices, sqlite_reads
+from aldis.bridge import sqlite_batch, sqlite_commit, sqlite_devices, sqlite_reads, sqlite_retained
 from aldis.bridge.device_requests import DeviceRequests, Leaving, Taking
+from aldis.bridge.retained import retained_rows
 from aldis.bridge.schema import REVISION
 from aldis.bridge.sqlite_connection import OLDEST_SQLITE, ConnectionThread, DatabaseLock
 from aldis.bridge.write_turn import WriteTurn
@@ -23,7 +26,9 @@ from aldis.broker.ports import (
     Committed,
     Device,
     Item,
+    Position,
     ReceiptState,
+    RetainedMessage,
     Stored,
     StoreUnavailable,
     TooManyDevices,
@@ -150,6 +155,24 @@ class SqliteStore:
 
     async def devices(self, user: str) -> list[Device]:
         return await self._reading().call(sqlite_reads.devices, user)
+
+    async def positions(self, users: Sequence[str]) -> dict[str, Position]:
+        return await self._reading().call(sqlite_reads.positions, users)
+
+    async def receipt_changes(self, peers: Sequence[str], *, since: int) -> list[ReceiptState]:
+        return await self._reading().call(sqlite_reads.receipt_changes, peers, since)
+
+    async def last_seen(self, users: Sequence[str]) -> dict[str, int]:
+        return await self._reading().call(sqlite_reads.last_seen, users)
+
+    async def retain(self, messages: Sequence[RetainedMessage]) -> None:
+        writer = self._writing()
+        kept, removed = retained_rows(messages)
+        async with self._turn:
+            await writer.call(sqlite_retained.retain, kept, removed)
+
+    async def retained(self, prefix: str, *, limit: int) -> list[RetainedMessage]:
+        return await self._reading().call(sqlite_retained.retained, prefix, limit)
 
 
 def _prepare(connection: sqlite3.Connection, cache_size: int) -> None:

@@ -110,6 +110,14 @@ WHERE message.sender = json_extract(key.value, '$[0]') AND message.device = json
   AND message.id = json_extract(key.value, '$[2]')
 """
 
+# The counters of messages that are known by their `seq` alone.
+COUNTERS = """
+SELECT json_group_array(json_array(counter.sender, counter.device, counter.recipient, counter.seq))
+FROM json_each(?) AS key CROSS JOIN im_sequence AS counter
+WHERE counter.sender = json_extract(key.value, '$[0]') AND counter.device = json_extract(key.value, '$[1]')
+  AND counter.recipient = json_extract(key.value, '$[2]')
+"""
+
 LAST_MID = """
 SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'im_message'), 0),
            coalesce((SELECT max(mid) FROM im_message), 0))

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from aldis.bridge.sqlite_batch import COMMIT, HEADS, LAST_MID, LAST_STAMP, OUTCOME, REPEATS
+from aldis.bridge.sqlite_batch import COMMIT, COUNTERS, HEADS, LAST_MID, LAST_STAMP, OUTCOME, REPEATS
 from aldis.broker.ports import Batch, Committed, NewMessage, ReceiptState, Stored
 
 K = TypeVar("K", bound=tuple[object, ...])
@@ -44,6 +44,7 @@ Key = tuple[str, str, str]
 
 _heads_decoder = msgspec.json.Decoder(list[tuple[str, int]])
 _repeats_decoder = msgspec.json.Decoder(list[tuple[str, str, str, int, int, int, int | None]])
+_counters_decoder = msgspec.json.Decoder(list[tuple[str, str, str, int]])
 _fenced_decoder = msgspec.json.Decoder(list[int])
 _receipts_decoder = msgspec.json.Decoder(list[tuple[str, str, int, int]])
 
@@ -106,11 +107,23 @@ class Committer:
             for sender, device, id, mid, n, created, sync_n in found
         }
 
+    def _counters(self, connection: sqlite3.Connection, messages: list[NewMessage]) -> dict[Key, int]:
+        """The last `seq` stored for those counters of which a message is known by its `seq` alone."""
+        keys = {
+            (one.sender, one.device, one.recipient): 0 for one in messages if one.seq is not None and one.id is None
+        }
+        if keys:
+            found = connection.execute(COUNTERS, (_json(list(keys)),)).fetchone()[0]
+            for sender, device, recipient, seq in _counters_decoder.decode(found):
+                keys[sender, device, recipient] = seq
+        return keys
+
     def _write(self, connection: sqlite3.Connection, batch: Batch, known: dict[Key, Stored] | None) -> Committed:
         last_mid = self._last_mid(connection)
         if batch.messages:
             self._load_heads(connection, batch.messages)
-        numbered = self._number(batch.messages, last_mid, known)
+        counters = self._counters(connection, batch.messages)
+        numbered = self._number(batch.messages, last_mid, known, counters)
         stamp = self._stamp = max(time.time_ns() // 1_000_000, self._stamp + 1)
         moves = _furthest(((move.user, move.device, move.epoch), move.cursor) for move in batch.moves)
         delivered = _furthest(((one.reader, one.peer), one.mid) for one in batch.delivered)
@@ -165,7 +178,9 @@ class Committer:
             found = connection.execute(HEADS, (_json(list(missing)),)).fetchone()[0]
             self._heads.update(_heads_decoder.decode(found))
 
-    def _number(self, messages: list[NewMessage], mid: int, known: dict[Key, Stored] | None) -> _Numbered:
+    def _number(
+        self, messages: list[NewMessage], mid: int, known: dict[Key, Stored] | None, counters: dict[Key, int]
+    ) -> _Numbered:
         numbered = _Numbered(mid)
         before, heads, stored = self._heads, numbered.heads, numbered.stored
         offset = 1
@@ -173,7 +188,11 @@ class Committer:
             sender, device, recipient, id = message.sender, message.device, message.recipient, message.id
             if message.seq is not None:
                 counter = (sender, device, recipient)
-                numbered.sequences[counter] = max(numbered.sequences.get(counter, 0), message.seq)
+                last = numbered.sequences.get(counter) or counters.get(counter, 0)
+                if id is None and message.seq <= last:
+                    stored.append(Stored(0, 0, 0, None, True))
+                    continue
+                numbered.sequences[counter] = max(last, message.seq)
             if known is not None and id is not None and (first := known.get((sender, device, id))) is not None:
                 stored.append(first)
                 numbered.repeats += 1

@@ -8,11 +8,12 @@ loop to get it back. So the database packs a page into JSON, and the contents, w
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from operator import attrgetter
 
 import msgspec
 
-from aldis.broker.ports import Device, Item, Kind, ReceiptState, Stored
+from aldis.broker.ports import Device, Item, Kind, Position, ReceiptState, Stored
 
 # CAST … AS TEXT does not look at the bytes; group_concat needs text, and casting back keeps Python from decoding it.
 # Both aggregates see the rows in the same order; that it is the subquery's, SQL does not promise.
@@ -40,9 +41,31 @@ SELECT json_group_array(json_array(device_id, inbox_cursor, epoch, last_seen))
 FROM (SELECT device_id, inbox_cursor, epoch, last_seen FROM im_device WHERE user_id = ? ORDER BY device_id)
 """
 
+POSITIONS = """
+SELECT (SELECT json_group_array(json_array(user_id, head)) FROM im_inbox
+        WHERE user_id IN (SELECT value FROM json_each(?1))),
+       (SELECT json_group_array(json_array(user_id, device_id, epoch)) FROM im_device
+        WHERE user_id IN (SELECT value FROM json_each(?1)))
+"""
+
+RECEIPT_CHANGES = """
+SELECT json_group_array(json_array(reader, peer, delivered_mid, read_mid))
+FROM im_receipt WHERE peer IN (SELECT value FROM json_each(?)) AND updated >= ?
+"""
+
+LAST_SEEN = """
+SELECT json_group_array(json_array(user_id, seen))
+FROM (SELECT user_id, max(last_seen) AS seen FROM im_device
+      WHERE user_id IN (SELECT value FROM json_each(?)) GROUP BY user_id)
+"""
+
+_encode = msgspec.json.Encoder().encode
 _items_decoder = msgspec.json.Decoder(list[tuple[int, int, str, str, str, Kind, int, int]])
 _receipts_decoder = msgspec.json.Decoder(list[tuple[str, int, int]])
 _devices_decoder = msgspec.json.Decoder(list[tuple[str, int, int, int]])
+_numbers_decoder = msgspec.json.Decoder(list[tuple[str, int]])
+_epochs_decoder = msgspec.json.Decoder(list[tuple[str, str, int]])
+_changes_decoder = msgspec.json.Decoder(list[tuple[str, str, int, int]])
 
 
 def items(connection: sqlite3.Connection, user: str, after: int, limit: int) -> list[Item]:
@@ -90,3 +113,27 @@ def find(connection: sqlite3.Connection, user: str, device: str, id: str) -> Sto
 def devices(connection: sqlite3.Connection, user: str) -> list[Device]:
     (rows_json,) = connection.execute(DEVICES, (user,)).fetchone()
     return [Device(user, *row) for row in _devices_decoder.decode(rows_json)]
+
+
+def _array(values: Sequence[str]) -> str:
+    return str(_encode(values), "utf-8")
+
+
+def positions(connection: sqlite3.Connection, users: Sequence[str]) -> dict[str, Position]:
+    heads_json, epochs_json = connection.execute(POSITIONS, (_array(users),)).fetchone()
+    found = {user: Position(0, {}) for user in users}
+    for user, head in _numbers_decoder.decode(heads_json):
+        found[user].head = head
+    for user, device, epoch in _epochs_decoder.decode(epochs_json):
+        found[user].epochs[device] = epoch
+    return found
+
+
+def receipt_changes(connection: sqlite3.Connection, peers: Sequence[str], since: int) -> list[ReceiptState]:
+    (rows_json,) = connection.execute(RECEIPT_CHANGES, (_array(peers), since)).fetchone()
+    return [ReceiptState(*row) for row in _changes_decoder.decode(rows_json)]
+
+
+def last_seen(connection: sqlite3.Connection, users: Sequence[str]) -> dict[str, int]:
+    (rows_json,) = connection.execute(LAST_SEEN, (_array(users),)).fetchone()
+    return dict(_numbers_decoder.decode(rows_json))

@@ -151,10 +151,12 @@ class Publication(AckSlot):
 
     def committed(self, mid: int, ts: int) -> None:
         """The message is durable: tells the sending device, then acknowledges. The receipt stands in front of the
-        acknowledgement in the same stream of bytes (ADR-0001)."""
+        acknowledgement in the same stream of bytes (ADR-0001). A repeat that is known by its `seq` alone (`mid` 0) is
+        just acknowledged: what its receipt would name, nobody knows any more."""
         envelope = self.envelope
         assert envelope is not None
-        self._receipt(self.levels[1], render_sent(envelope.id, envelope.seq, mid, ts))
+        if mid:
+            self._receipt(self.levels[1], render_sent(envelope.id, envelope.seq, mid, ts))
         if self.stream is not None:
             self.stream.committed(self, mid, ts)
         self.settle()

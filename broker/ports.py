@@ -89,7 +89,8 @@ class Batch(msgspec.Struct):
 class Stored(msgspec.Struct, gc=False):
     """Where a message stands. For a repeat these are the *first* result's values and `repeated` is true.
 
-    `sync_n` is the number of the copy in the sender's own inbox, None where none was asked for.
+    `sync_n` is the number of the copy in the sender's own inbox, None where none was asked for. A repeat that is known
+    by its `seq` alone is stored, but nobody knows its numbers any more: `mid`, `n` and `created` are 0.
     """
 
     mid: int
@@ -155,6 +156,21 @@ class Device(msgspec.Struct, gc=False):
     last_seen: int
 
 
+class Position(msgspec.Struct):
+    """Where a user stands: the highest n of the inbox, and the current epoch of every known device."""
+
+    head: int
+    epochs: dict[str, int]
+
+
+class RetainedMessage(msgspec.Struct, gc=False):
+    """The retained message of a plain topic `devices/{user}/…`. An empty payload says that there is none."""
+
+    topic: str
+    payload: bytes
+    qos: int
+
+
 class StoreUnavailable(Exception):
     """The store cannot be reached or cannot write now (locked, full, down). Nothing of the call has taken effect,
     or all of it has and the caller cannot know; repeating the call is safe either way where messages carry an id."""
@@ -175,6 +191,9 @@ class Store(Protocol):
     nothing that a reader can see, or is `StoreUnavailable`; numbers within an inbox are gap-free and in commit
     order; within a batch, messages get their numbers in list order; (sender, device, id) is one message for ever,
     also within one batch; cursors and receipts never fall.
+    A message with a `seq` and no `id` is stored only if its `seq` is higher than every one stored before from this
+    (sender, device) to this recipient, by whichever node, also within one batch: else it is a repeat. Where there is
+    an `id`, the `id` alone decides.
     Every method may raise `StoreUnavailable`. Methods may be called concurrently, `commit` by one caller at a time.
     """
 
@@ -215,6 +234,28 @@ class Store(Protocol):
 
     async def forget_device(self, user: str, device: str) -> bool:
         """Removes the device and its cursor; false if it was not known."""
+
+    async def positions(self, users: Sequence[str]) -> dict[str, Position]:
+        """Where each of the users stands, as of some moment during the call; head 0 and no epochs where nothing is
+        known. Takes no locks."""
+
+    async def receipt_changes(self, peers: Sequence[str], *, since: int) -> list[ReceiptState]:
+        """How far others have come with what these peers sent, where that was changed at `since` or later. A change
+        is stamped by the clock of the node that writes it, just before it commits: a caller who wants to miss nothing
+        goes back by as much as clocks may differ and a commit may take."""
+
+    async def last_seen(self, users: Sequence[str]) -> dict[str, int]:
+        """When any device of each user was last heard, as `claim` and `release` have noted it; users without a known
+        device are left out."""
+
+    async def retain(self, messages: Sequence[RetainedMessage]) -> None:
+        """Keeps these as the retained messages of their topics, or removes what was kept there. Durable on return; of
+        several of one topic the last counts. Raises `ValueError` for any topic but `devices/{user}/…`."""
+
+    async def retained(self, prefix: str, *, limit: int) -> list[RetainedMessage]:
+        """The retained messages of the topics that begin with `prefix`, which is `devices/{user}/` or longer, by topic
+        (byte by byte). Of more than `limit` the first ones; topics that differ only behind their first 1,000 bytes
+        count as one place in that order. Raises `ValueError` for any other prefix."""
 
 
 class Writer(Protocol):

@@ -213,7 +213,7 @@ async def test_a_repeat_answers_with_the_first_copy(store: Store) -> None:
 async def test_the_highest_seq_is_kept_per_device_and_recipient(store: Store) -> None:
     await commit(store, chat(seq=1), chat(seq=3), chat(seq=2), chat(seq=9, to="carol"), chat(seq=5, device="tablet"))
     assert await store.last_seq("alice", "phone", "bob") == 3
-    await commit(store, chat(seq=2), chat())
+    await commit(store, chat('"a"', seq=2), chat())
     assert await store.last_seq("alice", "phone", "bob") == 3
     assert await store.last_seq("alice", "phone", "carol") == 9
     assert await store.last_seq("alice", "tablet", "bob") == 5
@@ -224,6 +224,79 @@ async def test_a_repeat_with_a_later_seq_counts_as_sent(store: Store) -> None:
     await commit(store, chat('"a"', seq=1))
     await commit(store, chat('"a"', seq=2))
     assert await store.last_seq("alice", "phone", "bob") == 2
+
+
+SEEN = Stored(0, 0, 0, None, True)
+"""A repeat that is known by its `seq` alone."""
+
+
+async def test_a_seq_without_an_id_is_stored_once(store: Store) -> None:
+    await commit(store, chat(seq=1), chat(seq=2))
+    again, late, fresh = (await commit(store, chat(seq=2), chat(seq=1), chat(seq=3))).stored
+    assert [again, late] == [SEEN, SEEN]
+    assert (fresh.n, fresh.repeated) == (3, False)
+    assert [item.n for item in await store.items("bob", after=0, limit=9)] == [1, 2, 3]
+    assert (await store.head("bob"), await store.last_seq("alice", "phone", "bob")) == (3, 3)
+
+
+async def test_a_seq_is_stored_once_within_one_batch(store: Store) -> None:
+    first, again, other, lower, last = (
+        await commit(store, chat(seq=1), chat(seq=1), chat(seq=5), chat(seq=4), chat(seq=6, sync=True))
+    ).stored
+    assert [again, lower] == [SEEN, SEEN]
+    assert [first.n, other.n, last.n, last.sync_n] == [1, 2, 3, 1]
+    assert await store.head("bob") == 3
+
+
+async def test_only_repeats_of_a_seq_change_nothing(store: Store) -> None:
+    await commit(store, chat(seq=7, sync=True))
+    claim = await store.claim("bob", "phone", now=10, limit=5)
+    committed = await commit(
+        store, chat(seq=7, sync=True), chat(seq=6), moves=[CursorMove("bob", "phone", claim.epoch, 9)]
+    )
+    assert committed.stored == [SEEN, SEEN]
+    assert (await store.head("bob"), await store.head("alice")) == (1, 1)
+    assert [device.cursor for device in await store.devices("bob")] == [1]
+
+
+async def test_a_seq_counts_for_one_device_and_recipient(store: Store) -> None:
+    messages = [chat(seq=1), chat(seq=1, to="carol"), chat(seq=1, device="tablet"), chat(seq=1, sender="dan")]
+    for batch in range(2):
+        stored = (await commit(store, *messages)).stored
+        assert [one.repeated for one in stored] == [batch == 1] * 4
+    assert (await store.head("bob"), await store.head("carol")) == (3, 1)
+
+
+async def test_where_there_is_an_id_the_id_decides_and_not_the_seq(store: Store) -> None:
+    await commit(store, chat(seq=5))
+    stored = (await commit(store, chat('"a"', seq=5), chat('"b"', seq=3), chat(seq=5), chat('"a"', seq=9))).stored
+    assert [one.n for one in stored] == [2, 3, 0, 2]
+    assert [one.repeated for one in stored] == [False, False, True, True]
+    assert stored[2] == SEEN
+    assert await store.last_seq("alice", "phone", "bob") == 9
+
+
+async def test_repeats_of_a_seq_mixed_with_others(store: Store) -> None:
+    """What comes after a repeat keeps its place, in every inbox."""
+    await commit(store, chat(seq=1), chat('"a"', to="carol"))
+    stored = (
+        await commit(
+            store,
+            chat(seq=1),
+            chat(),
+            chat('"a"', to="carol"),
+            chat(seq=2, sync=True),
+            chat(seq=2, to="carol"),
+            chat(seq=1, to="carol"),
+            chat(to="carol", sync=True),
+        )
+    ).stored
+    assert [one.n for one in stored] == [0, 2, 1, 3, 2, 0, 3]
+    assert [one.sync_n for one in stored] == [None, None, None, 1, None, None, 2]
+    for user in ("bob", "carol"):
+        items = await store.items(user, after=0, limit=9)
+        assert [item.n for item in items] == [1, 2, 3]
+        assert await store.head(user) == 3
 
 
 # --- ids

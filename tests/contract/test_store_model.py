@@ -14,13 +14,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aldis.bridge.memory import MemoryStore
-from aldis.broker.ports import Batch, Committed, CursorMove, Delivered, NewMessage, Read, Store, TooManyDevices
+from aldis.broker.ports import (
+    Batch,
+    Committed,
+    CursorMove,
+    Delivered,
+    NewMessage,
+    Read,
+    RetainedMessage,
+    Store,
+    TooManyDevices,
+)
 from tests.contract.stores import BACK_ENDS, Reopen
 
 USERS = st.sampled_from(["alice", "bob", "Bob", "çé"])
 DEVICES = st.sampled_from(["phone", "tab\"let\\'", ""])
 IDS = st.none() | st.sampled_from(['"a"', '"A"', "1", '"1"', '"\\u0000"', '"é"'])
 NUMBERS = st.integers(-1, 40)
+TOPICS = st.builds("devices/{}/{}".format, USERS, st.sampled_from(["", "a", "A", "a/b", "\x7fé"]))
+PAYLOADS = st.sampled_from([b"", b"1", b"\x00'\\"])
 
 messages = st.builds(
     NewMessage,
@@ -48,6 +60,7 @@ operations = st.one_of(
     st.tuples(st.just("claim"), USERS, DEVICES, st.integers(1, 3)),
     st.tuples(st.just("release"), USERS, DEVICES, st.sampled_from([0, -1])),
     st.tuples(st.just("forget"), USERS, DEVICES),
+    st.tuples(st.just("retain"), st.lists(st.builds(RetainedMessage, TOPICS, PAYLOADS, st.integers(0, 2)), max_size=4)),
     st.tuples(st.just("reopen")),
 )
 
@@ -95,6 +108,10 @@ class Driver:
     async def _forget(self, user: str, device: str) -> object:
         return await self.store.forget_device(user, device)
 
+    async def _retain(self, retained: list[RetainedMessage]) -> object:
+        await self.store.retain(retained)
+        return None
+
     async def _reopen(self) -> object:
         await self.store.close()
         self.store = self._again()
@@ -103,13 +120,19 @@ class Driver:
 
     async def observe(self) -> dict[str, object]:
         """Everything that the protocol lets one see."""
-        seen: dict[str, object] = {}
+        seen: dict[str, object] = {
+            "positions": await self.store.positions(ALL_USERS),
+            "last seen": await self.store.last_seen(ALL_USERS),
+        }
         for user in ALL_USERS:
             seen[f"items {user}"] = await self.store.items(user, after=0, limit=1_000)
             seen[f"page {user}"] = await self.store.items(user, after=2, limit=3)
             seen[f"head {user}"] = await self.store.head(user)
             seen[f"receipts {user}"] = await self.store.receipts_for(user, limit=3)
             seen[f"devices {user}"] = await self.store.devices(user)
+            seen[f"retained {user}"] = await self.store.retained(f"devices/{user}/", limit=3)
+            changes = await self.store.receipt_changes([user], since=0)
+            seen[f"changes {user}"] = sorted((one.reader, one.delivered, one.read) for one in changes)
             for device, id in itertools.product(ALL_DEVICES, ALL_IDS):
                 seen[f"find {user} {device} {id}"] = await self.store.find(user, device, id)
             for device, recipient in itertools.product(ALL_DEVICES, ALL_USERS):

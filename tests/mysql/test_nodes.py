@@ -10,7 +10,18 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aldis.bridge.mysql import MySqlStore
-from aldis.broker.ports import Batch, Claim, CursorMove, Delivered, Item, Read, Stored, TooManyDevices
+from aldis.broker.ports import (
+    Batch,
+    Claim,
+    CursorMove,
+    Delivered,
+    Item,
+    NewMessage,
+    Read,
+    RetainedMessage,
+    Stored,
+    TooManyDevices,
+)
 from tests.contract.stores import chat, commit
 from tests.databases import empty_database
 
@@ -123,6 +134,51 @@ async def test_one_id_on_both_nodes_is_one_message(nodes: list[MySqlStore]) -> N
         assert len({(result.mid, result.n, result.created) for result in results}) == 1
         assert sorted(result.repeated for result in results) == [False, True, True, True]
     assert sum([len(await whole(nodes[0], user)) for user in USERS]) == len(ids)
+
+
+async def test_one_seq_on_both_nodes_is_one_message(nodes: list[MySqlStore]) -> None:
+    """A client whose PUBACK was lost sends again at the other node, while the first commit is still under way."""
+    rounds = 60
+
+    def sent(number: int) -> list[NewMessage]:
+        return [
+            chat(seq=number * 3 + i + 1, to=to, sync=True, content=b"%d" % (number * 3 + i + 1))
+            for i in range(3)
+            for to in USERS
+        ]
+
+    results: list[Stored] = []
+    for number in range(rounds):
+        backwards = sorted(sent(number), key=lambda message: message.recipient, reverse=True)
+        both = await asyncio.gather(nodes[0].commit(Batch(sent(number))), nodes[1].commit(Batch(backwards)))
+        results += [one for committed in both for one in committed.stored]
+    repeated = [one for one in results if one.repeated]
+    assert repeated == [Stored(0, 0, 0, None, True)] * (rounds * 3 * len(USERS))
+    for user in USERS:
+        items = await whole(nodes[0], user)
+        assert [int(item.content) for item in items] == list(range(1, rounds * 3 + 1))
+    assert len(await whole(nodes[0], "alice")) == rounds * 3 * len(USERS)
+
+
+async def test_both_retain_the_same_topics(nodes: list[MySqlStore], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="aldis.bridge")
+    chance = random.Random(3)
+    topics = [f"devices/{user}/{i}" for user in USERS for i in range(10)]
+    for _ in range(20):
+        payloads = [[(topic, chance.choice([b"", b"1", b"2"])) for topic in topics] for _ in nodes]
+        for part in payloads:
+            chance.shuffle(part)
+        await asyncio.gather(
+            *[
+                node.retain([RetainedMessage(topic, payload, 1) for topic, payload in part])
+                for node, part in zip(nodes, payloads, strict=True)
+            ]
+        )
+        choices = [dict(part) for part in payloads]
+        for user in USERS:
+            for message in await nodes[0].retained(f"devices/{user}/", limit=20):
+                assert message.payload in {choice[message.topic] for choice in choices}
+    assert len([record for record in caplog.records if "runs again" in record.message]) <= 2
 
 
 async def test_claims_on_both_nodes(nodes: list[MySqlStore]) -> None:

@@ -17,7 +17,7 @@ from aldis.bridge.accounts import Accounts, Database
 from aldis.bridge.group_commit import GroupCommit
 from aldis.bridge.mysql import MySqlStore
 from aldis.bridge.mysql_server import MySqlServer
-from aldis.broker.ports import Batch, Committed, NewMessage, Stored, StoreUnavailable
+from aldis.broker.ports import Batch, Committed, NewMessage, RetainedMessage, Stored, StoreUnavailable
 from tests.contract.stores import chat, commit
 from tests.databases import migrated, new_name
 from tests.mariadb import MariaDb
@@ -47,6 +47,11 @@ CALLS: dict[str, Callable[[MySqlStore], Awaitable[object]]] = {
     "last_seq": lambda store: store.last_seq("bob", "phone", "alice"),
     "find": lambda store: store.find("bob", "phone", "1"),
     "devices": lambda store: store.devices("bob"),
+    "positions": lambda store: store.positions(["bob"]),
+    "receipt changes": lambda store: store.receipt_changes(["bob"], since=0),
+    "last seen": lambda store: store.last_seen(["bob"]),
+    "retain": lambda store: store.retain([RetainedMessage("devices/bob/x", b"1", 0)]),
+    "retained": lambda store: store.retained("devices/bob/", limit=5),
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from aldis.broker.ports import Batch, NewMessage
 from aldis.config.settings import Limits, Timeouts
 from aldis.plugins.ordering import Ordering
 from tests import wire
@@ -208,6 +209,24 @@ class TestSeq:
             found = [one for one in await ann.told() if isinstance(one, int)]
             assert found == [3]
             assert await bodies(ben, 1) == ["once"]
+            await ben.nothing()
+
+    @pytest.mark.parametrize("qos", [1, 2])
+    async def test_a_repeat_that_another_node_has_stored_meanwhile_is_acknowledged_and_dropped(self, qos: int) -> None:
+        """The store alone knows, and no longer under which mid: no `sent` receipt. The stream goes on behind it."""
+        async with chatting(("ann", "ben")) as chat:
+            ann, ben = await chat.person("ann"), await chat.person("ben")
+            ann.say("ben", {"seq": 1, "body": 1}, id=1)
+            await gather(ann, 2)
+            elsewhere = NewMessage("ann", "phone", "ben", b'{"seq":2,"body":2}', 1, seq=2)
+            await chat.store.commit(Batch([elsewhere]))
+            ann.say("ben", {"seq": 2, "body": 2}, id=2, qos=qos)
+            assert await gather(ann, 1) == [2]
+            assert await ann.told() == []
+            ann.say("ben", {"seq": 3, "body": 3}, id=3)
+            receipt, acknowledged = await gather(ann, 2)
+            assert (sent(receipt, None, 3)[0], acknowledged) == (3, 3)
+            assert await bodies(ben, 3) == [1, 2, 3]
             await ben.nothing()
 
     async def test_a_repeat_by_seq_whose_id_only_the_store_knows_gets_the_first_result(self) -> None:
