@@ -57,6 +57,8 @@ def _print(run: dict[str, Any], outcomes: list[Outcome]) -> None:
     print(f"\n{report.as_text(report.results_table(outcomes))}")
     if any(outcome.loads for outcome in outcomes):
         print(f"\nServer and load generator, shares of one core:\n{report.as_text(report.load_table(outcomes))}")
+    if len(parts := report.parts_table(outcomes)) > 1:
+        print(f"\nMicroseconds of CPU per message, by process:\n{report.as_text(parts)}")
     print("\n".join(["", *report.noise_lines(outcomes), *report.problem_lines(outcomes)]))
 
 

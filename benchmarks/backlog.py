@@ -1,4 +1,4 @@
-"""Load for scenario (e): messages pile up for devices that are away, then all of them come back at once."""
+"""Load for scenarios (e) and (h): messages pile up for devices that are away, then all of them come back at once."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
     if problems:
         return {"problems": problems}
     receivers = [Receiver(receiver, sender["user"], expected=spec["each"]) for sender, receiver in pairs]
-    meter = Meter(spec["server_pid"], lambda: sum(receiver.received for receiver in receivers))
+    meter = Meter(spec["processes"], lambda: sum(receiver.received for receiver in receivers))
     await asyncio.sleep(spec["settle"])
     first = meter.mark()
-    await open_all(receivers, spec["host"], spec["port"])
+    await open_all(receivers, spec["host"], spec["receiver_ports"])
     drained = asyncio.gather(*(receiver.pong for receiver in receivers))
     try:
         await asyncio.wait_for(drained, 60)
@@ -41,7 +41,8 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
         pass  # the client that failed is named below
     result = difference(first, meter.mark())
     await asyncio.sleep(0.5)
-    result["cpu_us"] = difference(first, meter.mark())["cpu_us"]
+    settled = difference(first, meter.mark())
+    result |= {name: settled[name] for name in ("cpu_us", "parts_us")}
     problems += _missing(receivers, spec["each"])
     newest = [receiver.mid for receiver in receivers]
     await _close(receivers)
@@ -52,14 +53,14 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
 async def _make_known(pairs: Sequence[Pair], spec: dict[str, Any]) -> None:
     """Each device connects once: what comes later is a backlog of a known device."""
     clients = [Receiver(receiver, sender["user"]) for sender, receiver in pairs]
-    await open_all(clients, spec["host"], spec["port"])
+    await open_all(clients, spec["host"], spec["receiver_ports"])
     await asyncio.sleep(spec["settle"])
     await _close(clients)
 
 
 async def _store(pairs: Sequence[Pair], spec: dict[str, Any]) -> tuple[float, list[str]]:
     senders = [Sender(sender, receiver["user"], 100, listening=False) for sender, receiver in pairs]
-    await open_all(senders, spec["host"], spec["port"])
+    await open_all(senders, spec["host"], spec["sender_ports"])
     start = time.perf_counter()
     for sender in senders:
         sender.limit = spec["each"]
@@ -81,7 +82,8 @@ async def _nothing_left(pairs: Sequence[Pair], newest: Sequence[int], spec: dict
     """The same devices come back and find nothing; their senders come back and find everything delivered."""
     receivers = [Receiver(receiver, sender["user"], already=spec["each"]) for sender, receiver in pairs]
     senders = [Sender(sender, receiver["user"], 1) for sender, receiver in pairs]
-    await open_all([*receivers, *senders], spec["host"], spec["port"])
+    await open_all(receivers, spec["host"], spec["receiver_ports"])
+    await open_all(senders, spec["host"], spec["sender_ports"])
     await until(lambda: all(s.delivered == mid for s, mid in zip(senders, newest, strict=True)), 5)
     await asyncio.sleep(spec["settle"])
     problems = [client.failure for client in [*receivers, *senders] if client.failure]

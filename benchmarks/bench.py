@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import population, servers
+from benchmarks import clusters, population, servers
 from benchmarks.load import generate
 from benchmarks.population import Account
 from benchmarks.servers import Server
@@ -48,20 +48,42 @@ class Bench:
             shutil.copytree(data, folder, dirs_exist_ok=True)
         return servers.aldis(self.command, profile, folder, self._core(0))
 
-    def load(self, name: str, server: Server, **spec: Any) -> Run:
-        """Puts a load on the server. Raises `InvalidRun` if it did not get what it was promised."""
-        place = {"host": servers.HOST, "port": server.port, "server_pid": server.pid}
-        result = generate(name, place | spec, self._core(1))
+    def aldis_cluster(self, nodes: int, files: Path) -> AbstractContextManager[Server]:
+        return clusters.aldis_cluster(self.command, nodes, files, self._folder(), None)
+
+    def aldis_on_mariadb(self, files: Path) -> AbstractContextManager[Server]:
+        return clusters.aldis_on_mariadb(self.command, files, self._folder(), None)
+
+    def aedes_cluster(self, nodes: int) -> AbstractContextManager[Server]:
+        return clusters.aedes_cluster(nodes, self._folder(), None)
+
+    def load(self, name: str, server: Server, *, spread: bool = False, **spec: Any) -> Run:
+        """Puts a load on the server. Raises `InvalidRun` if it did not get what it was promised.
+
+        Senders are on the first node and receivers on the last; with `spread`, both are on every node, the receiver
+        of each pair on the node after its sender's."""
+        place = {"host": servers.HOST, "processes": server.processes, **_places(server.ports, spread)}
+        result = generate(name, place | spec, self._core(1) if len(server.processes) == 1 else None)
         if result["problems"]:
             raise InvalidRun(f"{name} on {server.name}: " + "; ".join(result["problems"][:5]))
         return result
 
     def relay(self, server: Server, *, pairs: int, window: int, idle: int, rate: int = 0) -> Run:
-        stretch = {"warmup": self.warmup, "seconds": self.seconds}
-        return self.load("relay", server, pairs=pairs, window=window, idle=idle, rate=rate, payload=128, **stretch)
+        shape: Run = {"pairs": pairs, "window": window, "idle": idle, "rate": rate, "payload": 128}
+        return self.load("relay", server, **shape, warmup=self.warmup, seconds=self.seconds)
 
-    def chat(self, server: Server, people: list[Account], phases: list[Run], pairs: int = 50) -> Run:
-        return self.load("chat", server, people=people[: 2 * pairs], pairs=pairs, window=10, settle=0.5, phases=phases)
+    def timed_relay(self, server: Server, *, pairs: int = 50, spread: bool = False) -> Run:
+        """What `chat` is beside a relay: the same number of pairs, the same window, times to the arrival, and a
+        stretch at a third of full load."""
+        shape: Run = {"pairs": pairs, "window": 10, "idle": 0, "payload": 128, "timed": True, "share": 1 / 3}
+        shape |= {"warmup": self.warmup, "seconds": self.seconds, "settle": 0.5}
+        return self.load("relay", server, spread=spread, **shape)
+
+    def chat(
+        self, server: Server, people: list[Account], phases: list[Run], *, pairs: int = 50, spread: bool = False
+    ) -> Run:
+        shape: Run = {"people": people[: 2 * pairs], "pairs": pairs, "window": 10, "settle": 0.5, "phases": phases}
+        return self.load("chat", server, spread=spread, **shape)
 
     def full_phase(self, name: str = "full", **options: Any) -> Run:
         return {"name": name, "warmup": self.warmup, "seconds": self.seconds, **options}
@@ -81,6 +103,13 @@ class Bench:
             return population.insert_pairs(folder / "aldis.db", users)
 
         return self._population(f"inserted-{users}", None, fill)
+
+    def in_mariadb(self, users: int) -> tuple[Path, list[Account]]:
+        """Files of a MariaDB with these users, and the keys of its nodes; made once per run."""
+        folder, people = self.work / f"mariadb-{users}", self.work / f"mariadb-{users}.json"
+        if not people.exists():
+            people.write_text(json.dumps(clusters.prepare(self.command, folder, users)), encoding="utf-8")
+        return folder, json.loads(people.read_text(encoding="utf-8"))
 
     def _population(
         self,
@@ -105,3 +134,10 @@ class Bench:
 
     def _core(self, index: int) -> int | None:
         return self.cores[index] if self.cores else None
+
+
+def _places(ports: Sequence[int], spread: bool) -> dict[str, list[int]]:
+    """The ports that senders and receivers take in turn."""
+    if spread:
+        return {"sender_ports": [*ports], "receiver_ports": [*ports[1:], *ports[:1]]}
+    return {"sender_ports": [ports[0]], "receiver_ports": [ports[-1]]}

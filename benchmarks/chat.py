@@ -1,4 +1,4 @@
-"""Load for scenarios (c) and (f): pairs of friends, one writes to the other, both listen to their inboxes."""
+"""Load for the chat scenarios: pairs of friends, one writes to the other, both listen to their inboxes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.meter import Meter, percentile, until
+from benchmarks.meter import Meter, latencies, percentile, until
 from benchmarks.pacing import pace
 from benchmarks.people import Receiver, Sender
 from benchmarks.wire import open_all
@@ -19,9 +19,12 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
     receivers = [Receiver(receiver, sender["user"]) for sender, receiver in pairs]
     senders = [Sender(sender, receiver["user"], spec["window"]) for sender, receiver in pairs]
     clients = [*receivers, *senders]
-    await open_all(clients, spec["host"], spec["port"])
+    for sender, receiver in zip(senders, receivers, strict=True):
+        receiver.time(sender)
+    await open_all(receivers, spec["host"], spec["receiver_ports"])
+    await open_all(senders, spec["host"], spec["sender_ports"])
     await asyncio.sleep(spec["settle"])
-    meter = Meter(spec["server_pid"], lambda: sum(receiver.received for receiver in receivers))
+    meter = Meter(spec["processes"], lambda: sum(receiver.received for receiver in receivers))
     phases: dict[str, Any] = {}
     problems: list[str] = []
     for phase in spec["phases"]:
@@ -30,9 +33,9 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
         for sender in senders:
             sender.sequenced = phase.get("sequenced", False)
         if "share" in phase:
-            result = await _paced(meter, senders, phase, phase["share"] * phases[phase["of"]]["rate"])
+            result = await _paced(meter, senders, receivers, phase, phase["share"] * phases[phase["of"]]["rate"])
         else:
-            result = await _closed_loop(meter, senders, phase)
+            result = await _closed_loop(meter, senders, receivers, phase)
         phases[phase["name"]] = result
         problems = await _verify(senders, receivers)
     for client in clients:
@@ -40,38 +43,47 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
     return {"phases": phases, "problems": problems, "repeats": sum(receiver.repeats for receiver in receivers)}
 
 
-async def _closed_loop(meter: Meter, senders: Sequence[Sender], phase: dict[str, Any]) -> dict[str, Any]:
+async def _closed_loop(
+    meter: Meter, senders: Sequence[Sender], receivers: Sequence[Receiver], phase: dict[str, Any]
+) -> dict[str, Any]:
     """Every sender keeps its window full: as many messages as the server takes."""
     for sender in senders:
         sender.start()
-    result, latencies = await _measured(meter, senders, phase)
+    result = await _measured(meter, senders, receivers, phase)
     for sender in senders:
         sender.running = False
-    return result | _latency(latencies)
+    return result
 
 
-async def _paced(meter: Meter, senders: Sequence[Sender], phase: dict[str, Any], rate: float) -> dict[str, Any]:
+async def _paced(
+    meter: Meter, senders: Sequence[Sender], receivers: Sequence[Receiver], phase: dict[str, Any], rate: float
+) -> dict[str, Any]:
     """Messages at fixed times whatever the server does, so that a slow answer does not slow the questions."""
     lateness: list[float] = []
     pacing = asyncio.create_task(pace(senders, rate, lateness))
-    result, latencies = await _measured(meter, senders, phase)
+    result = await _measured(meter, senders, receivers, phase)
     pacing.cancel()
     await asyncio.gather(pacing, return_exceptions=True)
-    late = percentile(lateness, 0.99) * 1000
-    return result | _latency(latencies) | {"asked_rate": rate, "generator_late_p99_ms": late}
+    return result | {"asked_rate": rate, "generator_late_p99_ms": percentile(lateness, 0.99) * 1000}
 
 
 async def _measured(
-    meter: Meter, senders: Sequence[Sender], phase: dict[str, Any]
-) -> tuple[dict[str, Any], list[float]]:
-    latencies: list[float] = []
+    meter: Meter, senders: Sequence[Sender], receivers: Sequence[Receiver], phase: dict[str, Any]
+) -> dict[str, Any]:
+    """A stretch, with the times to the receipt `sent` and to the arrival at the receiver."""
+    sent: list[float] = []
+    arrived: list[float] = []
     await asyncio.sleep(phase["warmup"])
-    for sender in senders:
-        sender.latencies = latencies
+    _note_times(senders, sent)
+    _note_times(receivers, arrived)
     result = await meter.stretch(0, phase["seconds"])
-    for sender in senders:
-        sender.latencies = None
-    return result, latencies
+    _note_times([*senders, *receivers], None)
+    return result | latencies("sent", sent) | latencies("arrived", arrived)
+
+
+def _note_times(people: Sequence[Sender | Receiver], where: list[float] | None) -> None:
+    for person in people:
+        person.latencies = where
 
 
 async def _verify(senders: Sequence[Sender], receivers: Sequence[Receiver]) -> list[str]:
@@ -92,11 +104,3 @@ async def _verify(senders: Sequence[Sender], receivers: Sequence[Receiver]) -> l
                 f"{receiver.received} received, delivered up to {sender.delivered} of {receiver.mid}"
             )
     return problems
-
-
-def _latency(latencies: Sequence[float]) -> dict[str, float]:
-    return {
-        "sent_p50_ms": percentile(latencies, 0.50) * 1000,
-        "sent_p99_ms": percentile(latencies, 0.99) * 1000,
-        "sent_max_ms": max(latencies, default=float("nan")) * 1000,
-    }

@@ -14,16 +14,17 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
 
     A few connections come and go first, so that what the first connection loads is not counted to the others.
     """
-    host, port, pid = spec["host"], spec["port"], spec["server_pid"]
+    host, ports = spec["host"], spec["receiver_ports"]
+    (pid,) = spec["processes"].values()
     people, count = spec["people"], spec["connections"]
     first = [_client(i, people) for i in range(min(20, count))]
-    await open_all(first, host, port)
+    await open_all(first, host, ports)
     for client in first:
         client.close()
     await asyncio.sleep(spec["settle"])
     before = machine.memory_bytes(pid)
     clients = [_client(i, people) for i in range(count)]
-    await open_all(clients, host, port)
+    await open_all(clients, host, ports)
     await asyncio.sleep(spec["settle"])
     after = machine.memory_bytes(pid)
     problems = [client.failure for client in clients if client.failure]

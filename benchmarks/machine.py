@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import re
 import resource
 import shutil
 import sqlite3
@@ -78,7 +80,7 @@ def allow_many_files() -> None:
 
 def describe(aldis: list[str], work: Path) -> dict[str, Any]:
     """Everything about the machine and the versions that a reader needs to judge the figures."""
-    names = ("aldis", "amqtt", "uvloop", "msgspec", "sqlalchemy", "aiosqlite", "psutil")
+    names = ("aldis", "amqtt", "uvloop", "msgspec", "sqlalchemy", "aiosqlite", "aiomysql", "pymysql", "redis", "psutil")
     return {
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "cpu": _cpu_model(),
@@ -92,6 +94,10 @@ def describe(aldis: list[str], work: Path) -> dict[str, Any]:
         "packages": {name: _version(name) for name in names},
         "sqlite": sqlite3.sqlite_version,
         "mosquitto": mosquitto_version(),
+        "mariadb": _answer("mariadbd"),
+        "redis": _answer("redis-server"),
+        "node": _answer("node"),
+        "peers": _peers(),
         "aldis_command": [Path(aldis[0]).name, *aldis[1:]],
         "aldis_variables": {key: value for key, value in os.environ.items() if key.startswith("ALDIS_")},
         "database_filesystem": _filesystem(work),
@@ -106,6 +112,22 @@ def mosquitto_version() -> str:
     # `-h` prints the version and leaves with 3: there is no `--version`
     first = subprocess.run([path, "-h"], capture_output=True, text=True, check=False).stdout.splitlines()
     return first[0].removeprefix("mosquitto version ") if first else "unknown"
+
+
+def _answer(program: str) -> str:
+    """What a program says of its version."""
+    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        return "not installed"
+    text = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"\d+\.\d+[.\d]*(-MariaDB)?", text)
+    return found[0] if found else "unknown"
+
+
+def _peers() -> dict[str, str]:
+    """What the cluster beside ours is made of, as its lock names it."""
+    document = json.loads((Path(__file__).parent / "peers" / "package.json").read_text(encoding="utf-8"))
+    return {str(name): str(exact) for name, exact in document["dependencies"].items()}
 
 
 def _tree(pid: int) -> list[psutil.Process]:

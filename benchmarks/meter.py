@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +16,23 @@ class Mark:
     """The state of the world at one moment."""
 
     wall: float
-    server: float
+    servers: dict[str, float]
     generator: float
     cores: list[float]
     messages: int
 
 
 class Meter:
-    """Reads clocks and counters for one server process. `count` gives the messages handled so far."""
+    """Reads clocks and counters for the processes under test. `count` gives the messages handled so far."""
 
-    def __init__(self, server_pid: int, count: Callable[[], int]) -> None:
-        self._pid = server_pid
+    def __init__(self, processes: Mapping[str, int], count: Callable[[], int]) -> None:
+        self._processes = processes
         self._count = count
 
     def mark(self) -> Mark:
         return Mark(
             time.perf_counter(),
-            machine.cpu_seconds(self._pid),
+            {name: machine.cpu_seconds(pid) for name, pid in self._processes.items()},
             time.process_time(),
             machine.busy_seconds(),
             self._count(),
@@ -47,10 +47,12 @@ class Meter:
 
 
 def difference(first: Mark, last: Mark) -> dict[str, Any]:
-    """Rates and costs of a stretch. `cpu_us` is microseconds of server CPU per message; utilisations are shares
-    of one core; `other_utilisation` is what anything else on the machine took."""
+    """Rates and costs of a stretch. `cpu_us` is microseconds of CPU per message of all processes under test together,
+    `parts_us` that of each; utilisations are shares of one core; `other_utilisation` is what anything else on the
+    machine took."""
     wall = last.wall - first.wall
-    server, generator = last.server - first.server, last.generator - first.generator
+    parts = {name: last.servers[name] - seconds for name, seconds in first.servers.items()}
+    server, generator = sum(parts.values()), last.generator - first.generator
     cores = [(b - a) / wall for a, b in zip(first.cores, last.cores, strict=True)]
     messages = last.messages - first.messages
     return {
@@ -58,6 +60,7 @@ def difference(first: Mark, last: Mark) -> dict[str, Any]:
         "messages": messages,
         "rate": messages / wall,
         "cpu_us": server / messages * 1e6 if messages else float("nan"),
+        "parts_us": {name: part / messages * 1e6 if messages else float("nan") for name, part in parts.items()},
         "generator_cpu_us": generator / messages * 1e6 if messages else float("nan"),
         "server_utilisation": server / wall,
         "generator_utilisation": generator / wall,
@@ -70,6 +73,15 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of the values do not exceed (nearest rank); NaN without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def latencies(what: str, seconds: Sequence[float]) -> dict[str, float]:
+    """Median, 99th percentile and maximum of durations in seconds, as milliseconds."""
+    return {
+        f"{what}_p50_ms": percentile(seconds, 0.50) * 1000,
+        f"{what}_p99_ms": percentile(seconds, 0.99) * 1000,
+        f"{what}_max_ms": max(seconds, default=float("nan")) * 1000,
+    }
 
 
 async def until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -54,9 +54,16 @@ class Receiver(Person):
         self.received = already
         self.repeats = 0
         self.mid = 0
+        self.latencies: list[float] | None = None
+        """Seconds from the publish (from its due time, if paced) to the arrival, while a list is here."""
+        self._due: Sequence[float] = ()
         self._n = 0
         self._expected = expected
         self._topic = f"inbox/{self.user}/chat/{peer}".encode()
+
+    def time(self, sender: Sender) -> None:
+        """Arrivals are measured from what `sender` notes: both ends share a clock."""
+        self._due = sender.due
 
     def arrived(self, topic: bytes, payload: bytes) -> None:
         item = _arrival(payload) if topic == self._topic or b"/system/" in topic else _Arrival()
@@ -72,6 +79,8 @@ class Receiver(Person):
             if item.id != self.received + 1:
                 raise WireError(f"message {item.id} where {self.received + 1} was due")
             self.received, self.mid = item.id, item.mid
+            if self.latencies is not None:
+                self.latencies.append(time.perf_counter() - self._due[item.id])
 
     def next_packets(self) -> Sequence[bytes]:
         """Asks for a sign of life right after the acknowledgement of the last expected message."""
@@ -99,7 +108,8 @@ class Sender(Person):
         """Messages after which it stops by itself; 0 for none."""
         self._window = window
         self._sequence = 0
-        self._due = [0.0]
+        self.due = [0.0]
+        """For each id the moment at which it was published or due, on the clock of `time.perf_counter`."""
         self._head = publish_head(f"inbox/{peer}/chat/{self.user}", PAYLOAD)
         self._filler = b"." * PAYLOAD
         self._receipts = f"inbox/{self.user}/receipt/{peer}".encode()
@@ -126,7 +136,7 @@ class Sender(Person):
                 raise WireError(f"receipt for {receipt.id} where {self.confirmed + 1} was due")
             self.confirmed = receipt.id
             if self.latencies is not None:
-                self.latencies.append(time.perf_counter() - self._due[receipt.id])
+                self.latencies.append(time.perf_counter() - self.due[receipt.id])
         elif receipt.type == "delivered":
             self.delivered = max(self.delivered, receipt.up_to)
         else:
@@ -144,7 +154,7 @@ class Sender(Person):
     def _publish(self, due: float) -> bytes:
         packet_id = self.sent % WINDOW_IDS + 1
         self.sent += 1
-        self._due.append(due)
+        self.due.append(due)
         if self.sequenced:
             self._sequence += 1
             start = b'{"id":%d,"seq":%d,"body":"' % (self.sent, self._sequence)

@@ -2,7 +2,8 @@
 
 Few users are registered as anybody is, over REST, and log in for a JWT. Thousands would cost a password hash each,
 which is not what is measured: `insert_pairs` writes their rows into the SQLite file of a stopped server whose tables
-exist, and gives each a long-lived device token, of which the table holds only the SHA-256.
+exist (`insert_pairs_mysql` into MariaDB), and gives each a long-lived device token, of which the table holds only the
+SHA-256.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import secrets
 import sqlite3
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,33 +49,54 @@ def register_pairs(server: Server, users: int) -> list[Account]:
 
 def insert_pairs(database: Path, users: int) -> list[Account]:
     """Writes `users` users with a device token and one friend each into the database of a stopped server."""
-    accounts = [
-        {"user": _name(number), "device": DEVICE, "token": TOKEN_PREFIX + secrets.token_urlsafe(32)}
-        for number in range(users)
-    ]
-    pairs = zip(accounts[0::2], accounts[1::2], strict=True)
+    accounts = _with_tokens(users)
     connection = sqlite3.connect(database)
     with connection:
-        connection.executemany(
-            # not a hash of anything: nobody logs in with a password here
-            "INSERT INTO im_user (user_id, name, password_hash, state, created) VALUES (?, '', '!', 1, ?)",
-            [(account["user"], CREATED) for account in accounts],
-        )
-        connection.executemany(
-            "INSERT INTO im_relation (user_id1, user_id2, state, blocked, key_version, created, updated)"
-            " VALUES (?, ?, ?, 0, 0, ?, ?)",
-            [(*sorted((one["user"], two["user"])), FRIENDS, CREATED, CREATED) for one, two in pairs],
-        )
-        connection.executemany(
-            "INSERT INTO im_token (token_id, hash, user_id, device_id, name, created) VALUES (?, ?, ?, ?, 'bench', ?)",
-            [
-                (str(uuid.uuid4()), hashlib.sha256(a["token"].encode()).digest(), a["user"], a["device"], CREATED)
-                for a in accounts
-            ],
-        )
+        for statement, rows in _statements(accounts, "?"):
+            connection.executemany(statement, rows)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
     return accounts
+
+
+def insert_pairs_mysql(connection: Any, users: int) -> list[Account]:
+    """The same over a pymysql connection to Aldis' database."""
+    accounts = _with_tokens(users)
+    with connection.cursor() as cursor:
+        for statement, rows in _statements(accounts, "%s"):
+            cursor.executemany(statement, rows)
+    connection.commit()
+    return accounts
+
+
+def _with_tokens(users: int) -> list[Account]:
+    return [
+        {"user": _name(number), "device": DEVICE, "token": TOKEN_PREFIX + secrets.token_urlsafe(32)}
+        for number in range(users)
+    ]
+
+
+def _statements(accounts: list[Account], mark: str) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+    """What to execute with which rows; `mark` stands for a value in the driver's dialect."""
+    pairs = zip(accounts[0::2], accounts[1::2], strict=True)
+    # not a hash of anything: nobody logs in with a password here
+    yield (
+        f"INSERT INTO im_user (user_id, name, password_hash, state, created) VALUES ({mark}, '', '!', 1, {mark})",
+        [(account["user"], CREATED) for account in accounts],
+    )
+    yield (
+        "INSERT INTO im_relation (user_id1, user_id2, state, blocked, key_version, created, updated)"
+        f" VALUES ({', '.join([mark] * 3)}, 0, 0, {mark}, {mark})",
+        [(*sorted((one["user"], two["user"])), FRIENDS, CREATED, CREATED) for one, two in pairs],
+    )
+    yield (
+        "INSERT INTO im_token (token_id, hash, user_id, device_id, name, created)"
+        f" VALUES ({', '.join([mark] * 4)}, 'bench', {mark})",
+        [
+            (str(uuid.uuid4()), hashlib.sha256(a["token"].encode()).digest(), a["user"], a["device"], CREATED)
+            for a in accounts
+        ],
+    )
 
 
 def _name(number: int) -> str:

@@ -1,13 +1,14 @@
-"""Load for scenarios (a) and (b): pairs of clients, one publishes on a topic of its own, one subscribes to it."""
+"""Load for the relay scenarios: pairs of clients, one publishes on a topic of its own, one subscribes to it."""
 
 from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.meter import Meter, percentile, until
+from benchmarks.meter import Meter, latencies, percentile, until
 from benchmarks.pacing import pace
 from benchmarks.wire import PUBACK, WINDOW_IDS, Client, WireError, open_all, publish_head
 
@@ -26,6 +27,8 @@ class Publisher(Client):
         self.running = False
         self.sent = 0
         self.done = 0
+        self.due: list[float] | None = None
+        """If it is asked for: for each number the moment at which it was published or due."""
         self._window = window
         self._head = publish_head(topic(pair), payload)
         self._filler = b"." * (payload - NUMBER)
@@ -43,10 +46,14 @@ class Publisher(Client):
         if not self.running:
             return ()
         first, self.sent = self.sent, self.done + self._window
+        if self.due is not None:
+            self.due += [time.perf_counter()] * (self.sent - first)
         return [self._publish(number) for number in range(first, self.sent)]
 
-    def say(self, _due: float) -> None:
+    def say(self, due: float) -> None:
         """Publishes one message now."""
+        if self.due is not None:
+            self.due.append(due)
         self.transport.write(self._publish(self.sent))
         self.sent += 1
 
@@ -69,6 +76,10 @@ class Subscriber(Client):
     def __init__(self, pair: int, payload: int) -> None:
         super().__init__(f"subscriber-{pair}", topic_filter=topic(pair))
         self.received = 0
+        self.due: Sequence[float] | None = None
+        """The publisher's, if times are asked for."""
+        self.latencies: list[float] | None = None
+        """Seconds from the publish (from its due time, if paced) to the arrival, while a list is here."""
         self._head = publish_head(topic(pair), payload)
         self._delivery = struct.Struct(f">{len(self._head)}s2sQ{payload - NUMBER}x")
 
@@ -77,6 +88,7 @@ class Subscriber(Client):
         if number != self.received:
             raise WireError(f"message {number} where {self.received} was due")
         self.received += 1
+        self._note(1)
 
     def _read(self, data: bytes, out: list[bytes]) -> int:
         # The usual read is whole deliveries of one size: cut by `struct` instead of byte by byte.
@@ -87,7 +99,14 @@ class Subscriber(Client):
                 raise WireError(f"message {number} where {self.received} was due")
             self.received += 1
             out.append(PUBACK + packet_id)
+        self._note(len(data) // self._delivery.size)
         return len(data)
+
+    def _note(self, count: int) -> None:
+        """The last `count` messages have come now."""
+        if self.latencies is not None and self.due is not None:
+            now = time.perf_counter()
+            self.latencies += [now - due for due in self.due[self.received - count : self.received]]
 
 
 def topic(pair: int) -> str:
@@ -95,24 +114,31 @@ def topic(pair: int) -> str:
 
 
 async def run(spec: dict[str, Any]) -> dict[str, Any]:
-    """A measured stretch with full windows and, with `rate`, another one at that many messages a second (`paced`).
+    """A measured stretch with full windows and, with `rate` (messages a second) or `share` (of the rate of the first),
+    another one at that pace (`paced`). With `timed`, both have the times to the arrival at the subscriber.
     `problems` is empty when every message arrived once and was acknowledged."""
     idle = [Client(f"idle-{i}", topic_filter=f"bench/idle/{i}") for i in range(spec["idle"])]
     subscribers = [Subscriber(pair, spec["payload"]) for pair in range(spec["pairs"])]
     publishers = [Publisher(pair, spec["window"], spec["payload"]) for pair in range(spec["pairs"])]
+    if spec.get("timed"):
+        for publisher, subscriber in zip(publishers, subscribers, strict=True):
+            publisher.due = subscriber.due = []
+    await open_all([*subscribers, *idle], spec["host"], spec["receiver_ports"])
+    await open_all(publishers, spec["host"], spec["sender_ports"])
+    await asyncio.sleep(spec.get("settle", 0))
     clients: list[Client] = [*idle, *subscribers, *publishers]
-    await open_all(clients, spec["host"], spec["port"])
-    meter = Meter(spec["server_pid"], lambda: sum(subscriber.received for subscriber in subscribers))
+    meter = Meter(spec["processes"], lambda: sum(subscriber.received for subscriber in subscribers))
     for publisher in publishers:
         publisher.start()
-    result = await meter.stretch(spec["warmup"], spec["seconds"])
+    result = await _measured(meter, subscribers, spec)
     for publisher in publishers:
         publisher.running = False
     problems = await _verify(clients, publishers, subscribers)
-    if spec.get("rate") and not problems:
+    rate = spec.get("rate") or spec.get("share", 0) * result["rate"]
+    if rate and not problems:
         lateness: list[float] = []
-        pacing = asyncio.create_task(pace(publishers, spec["rate"], lateness))
-        result["paced"] = await meter.stretch(spec["warmup"], spec["seconds"])
+        pacing = asyncio.create_task(pace(publishers, rate, lateness))
+        result["paced"] = await _measured(meter, subscribers, spec)
         pacing.cancel()
         await asyncio.gather(pacing, return_exceptions=True)
         result["paced"]["generator_late_p99_ms"] = percentile(lateness, 0.99) * 1000
@@ -120,6 +146,17 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
     for client in clients:
         client.close()
     return result | {"problems": problems}
+
+
+async def _measured(meter: Meter, subscribers: Sequence[Subscriber], spec: dict[str, Any]) -> dict[str, Any]:
+    arrived: list[float] = []
+    await asyncio.sleep(spec["warmup"])
+    for subscriber in subscribers:
+        subscriber.latencies = arrived if spec.get("timed") else None
+    result = await meter.stretch(0, spec["seconds"])
+    for subscriber in subscribers:
+        subscriber.latencies = None
+    return result | (latencies("arrived", arrived) if arrived else {})
 
 
 async def _verify(

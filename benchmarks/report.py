@@ -23,12 +23,13 @@ Table = list[list[str]]
 
 def results_table(outcomes: Sequence[Outcome]) -> Table:
     """One line per row; the target stands beside what it is about."""
-    table = [["", "measured", "unit", "Aldis", "mosquitto", "result (lowest to highest)", "target", ""]]
+    table = [["", "measured", "unit", "Aldis", "peer", "result (lowest to highest)", "target", ""]]
     for outcome in outcomes:
-        table.append([f"({outcome.key})", outcome.title, "", "", "", "", "", "INVALID" if outcome.problems else ""])
+        verdict = "INVALID" if outcome.problems else ""
+        table.append([f"({outcome.key})", outcome.title, "", "", outcome.peer, "", "", verdict])
         for row in outcome.rows:
             verdict = {None: "", True: "met", False: "missed"}[row.met]
-            cells = [row.what, row.unit, _number(row.aldis), _number(row.mosquitto), _result(row)]
+            cells = [row.what, row.unit, _number(row.aldis), _number(row.peer), _result(row)]
             table.append(["", *cells, _target(row), verdict])
     return table
 
@@ -45,15 +46,34 @@ def load_table(outcomes: Sequence[Outcome]) -> Table:
     return table
 
 
+def parts_table(outcomes: Sequence[Outcome]) -> Table:
+    """Who spent the CPU of a message where several processes share it: medians over the rounds, in microseconds."""
+    runs = [
+        (outcome.key, name, runs)
+        for outcome in outcomes
+        for name, runs in outcome.loads.items()
+        if len(runs[0]["parts_us"]) > 1
+    ]
+    names = list(dict.fromkeys(part for *_, found in runs for part in found[0]["parts_us"]))
+    table = [["", "load", "all", *names]]
+    for key, name, found in runs:
+        cells = [
+            _number(median([run["parts_us"].get(part) for run in found])) if part in found[0]["parts_us"] else ""
+            for part in names
+        ]
+        table.append([f"({key})", name, _number(median([run["cpu_us"] for run in found])), *cells])
+    return table
+
+
 def as_text(table: Table) -> str:
     """Columns padded for a terminal; numbers to the right."""
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     # a scenario's title runs across the columns after it
-    widths[1] = max(len(line[1]) for line in table if any(line[2:]))
+    widths[1] = max(len(line[1]) for line in table if line[2])
     lines = []
     for line in table:
         cells = [cell.rjust(w) if _is_number(cell) else cell.ljust(w) for cell, w in zip(line, widths, strict=True)]
-        lines.append("  ".join(cells).rstrip() if any(line[2:-1]) else "  ".join([*line[:2], line[-1]]).rstrip())
+        lines.append("  ".join(cells).rstrip() if line[2] else _title(line))
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join(lines)
 
@@ -62,8 +82,8 @@ def as_markdown(table: Table) -> str:
     head, *rest = table
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for line in rest:
-        title = not any(line[2:-1])
-        cells = [f"**{cell}**" if cell and title and index < 2 else cell for index, cell in enumerate(line)]
+        title = not line[2]
+        cells = [f"**{cell}**" if cell and title else cell for cell in line]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -72,15 +92,19 @@ def machine_lines(run: dict[str, Any]) -> list[str]:
     """Where and with what it ran, as short sentences."""
     machine, options = run["machine"], run["options"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    peers = ", ".join(f"{name} {version}" for name, version in machine["peers"].items())
     cores = "not pinned"
     if options["cores"]:
-        cores = f"server pinned to core {options['cores'][0]}, load generator to core {options['cores'][1]}"
+        cores = (
+            f"a single server pinned to core {options['cores'][0]}, its load generator to core {options['cores'][1]}"
+        )
     lines = [
         f"Run of {machine['time']}, {run['minutes']:.1f} minutes; {options['rounds']} rounds of "
         f"{options['seconds']:g} s after {options['warmup']:g} s of warm-up; {cores}.",
         f"{machine['cpu']}, {machine['usable_cores']} cores, {machine['memory_gib']} GiB; {machine['distribution']}, "
         f"{machine['system']}; load average at start {machine['load_average_at_start'][0]}.",
-        f"{machine['python']}; {packages}; SQLite {machine['sqlite']}; mosquitto {machine['mosquitto']}.",
+        f"{machine['python']}; {packages}; SQLite {machine['sqlite']}; mosquitto {machine['mosquitto']}; MariaDB "
+        f"{machine['mariadb']}; Redis {machine['redis']}; Node.js {machine['node']} with {peers}.",
         f"Databases on {machine['database_filesystem']}; write of 4 KiB with fsync: {machine['fsync_ms']} ms.",
     ]
     if machine["aldis_variables"]:
@@ -110,6 +134,7 @@ def write_json(path: Path, run: dict[str, Any], outcomes: Sequence[Outcome]) -> 
         rows = [dataclasses.asdict(row) | {"figure": row.figure, "met": row.met} for row in outcome.rows]
         scenarios[outcome.key] = {
             "title": outcome.title,
+            "peer": outcome.peer,
             "valid": not outcome.problems,
             "problems": outcome.problems,
             "rows": rows,
@@ -126,7 +151,9 @@ def markdown(run: dict[str, Any], outcomes: Sequence[Outcome], plot: str) -> str
     parts += [f"- {line}" for line in problem_lines(outcomes) + noise_lines(outcomes)] + [""]
     parts += [f"![The figures as bars]({plot})", ""]
     parts += ["What server and load generator did meanwhile, as shares of one core:", ""]
-    return "\n".join([*parts, as_markdown(load_table(outcomes))])
+    parts += [as_markdown(load_table(outcomes)), ""]
+    parts += ["Microseconds of CPU per message, by process:", ""]
+    return "\n".join([*parts, as_markdown(parts_table(outcomes))])
 
 
 def rewrite_page(page: Path, text: str) -> None:
@@ -134,6 +161,11 @@ def rewrite_page(page: Path, text: str) -> None:
     old = page.read_text(encoding="utf-8")
     begin, end = old.index(BEGIN) + len(BEGIN), old.index(END)
     page.write_text(f"{old[:begin]}\n\n{text}\n\n{old[end:]}", encoding="utf-8")
+
+
+def _title(line: Sequence[str]) -> str:
+    beside = [f"(peer: {line[4]})"] if line[4:] and line[4] else []
+    return "  ".join([*line[:2], *beside, line[-1]]).rstrip()
 
 
 def _result(row: Row) -> str:

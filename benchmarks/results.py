@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ class Row:
     what: str
     unit: str
     aldis: float | None = None
-    mosquitto: float | None = None
+    peer: float | None = None
     spread: Sequence[float] = ()
     figure_unit: str = "×"
     target: Target | None = None
@@ -46,6 +46,8 @@ class Outcome:
 
     key: str
     title: str
+    peer: str = ""
+    """Who is measured beside Aldis."""
     rows: list[Row] = field(default_factory=list)
     loads: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -54,6 +56,11 @@ class Outcome:
 
 def median(values: Sequence[float]) -> float:
     return statistics.median(values) if values else float("nan")
+
+
+def each(runs: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    """One figure of every run."""
+    return [float(run[name]) for run in runs]
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:

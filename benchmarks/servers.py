@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +39,27 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its MQTT port, its HTTP port (0 if it has none) and its process."""
+    """What is under test: processes by name, the MQTT port of each node, and an HTTP port (0 if there is none).
+
+    A single server is a cluster of one node. Databases that belong to it are processes like the others.
+    """
 
     name: str
-    pid: int
-    port: int
+    processes: Mapping[str, int]
+    ports: Sequence[int]
     http: int
+
+    @property
+    def pid(self) -> int:
+        """Of its only process."""
+        (pid,) = self.processes.values()
+        return pid
+
+    @property
+    def port(self) -> int:
+        """Of its only node."""
+        (port,) = self.ports
+        return port
 
 
 def aldis_command() -> list[str]:
@@ -56,6 +71,14 @@ def aldis_command() -> list[str]:
     return [found]
 
 
+def program(name: str, package: str) -> str:
+    """Where the program is; Debian puts servers outside the path of users. Raises `ServerError`."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin")
+    if found is None:
+        raise ServerError(f"{name} is not installed (Debian: apt-get install --no-install-recommends {package})")
+    return found
+
+
 @contextmanager
 def mosquitto(folder: Path, core: int | None, *, nodelay: bool = False) -> Iterator[Server]:
     """mosquitto in memory only, with windows and queues far larger than the load needs.
@@ -63,34 +86,47 @@ def mosquitto(folder: Path, core: int | None, *, nodelay: bool = False) -> Itera
     `nodelay` off is its default: the system joins its small writes, which saves it CPU and costs latency. On is what
     asyncio, and so Aldis, does.
     """
-    command = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if command is None:
-        raise ServerError("mosquitto is not installed (Debian: apt-get install mosquitto)")
+    command = program("mosquitto", "mosquitto")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "mosquitto.conf"
     values = {"port": port, "host": HOST, "user": getpass.getuser(), "nodelay": str(nodelay).lower()}
     config.write_text(MOSQUITTO.format(**values), encoding="utf-8")
-    with _process([command, "-c", str(config)], folder / "mosquitto.log", core, lambda: _listens(port)) as pid:
-        yield Server("mosquitto", pid, port, 0)
+    with running([command, "-c", str(config)], folder / "mosquitto.log", core, lambda: listens(port)) as pid:
+        yield Server("mosquitto", {"mosquitto": pid}, [port], 0)
 
 
 @contextmanager
-def aldis(command: list[str], profile: str, folder: Path, core: int | None) -> Iterator[Server]:
+def aldis(
+    command: list[str],
+    profile: str,
+    folder: Path,
+    core: int | None,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """`aldis up` with a profile and a data folder, which may hold the database of an earlier run."""
     port, ws, http = free_port(), free_port(), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ["up", "--config", profile, "--data", str(folder)]
     arguments += ["--mqtt", f"{HOST}:{port}", "--ws", f"{HOST}:{ws}", "--http", f"{HOST}:{http}"]
-    ready = (lambda: _listens(port)) if profile == "lab" else (lambda: _listens(port) and _listens(http))
-    with _process([*command, *arguments], folder / "aldis.log", core, ready) as pid:
-        yield Server("aldis", pid, port, http)
+    ready = (lambda: listens(port)) if profile == "lab" else (lambda: listens(port) and listens(http))
+    with running([*command, *arguments], folder / "aldis.log", core, ready, variables) as pid:
+        yield Server("aldis", {"aldis": pid}, [port], http)
 
 
 @contextmanager
-def _process(command: list[str], log: Path, core: int | None, ready: Callable[[], bool]) -> Iterator[int]:
+def running(
+    command: list[str],
+    log: Path,
+    core: int | None,
+    ready: Callable[[], bool],
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[int]:
+    """A process that is ready, and is ended at the end. Raises `ServerError` with the end of its log if it ends by
+    itself. `variables` come on top of our own environment."""
+    environment = {**os.environ, **(variables or {})}
     with log.open("wb") as sink, machine.pinned(core):
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment)
     try:
         _wait_until(ready, process, log)
         yield process.pid
@@ -115,7 +151,7 @@ def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log
         time.sleep(0.05)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:

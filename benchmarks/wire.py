@@ -6,6 +6,7 @@ One loop over the bytes of a read, no task and no future per packet, one write p
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -185,13 +186,15 @@ def _long_length(data: bytes, position: int) -> tuple[int, int]:
     raise WireError("remaining length of more than four bytes")
 
 
-async def open_all(clients: Sequence[Client], host: str, port: int, *, at_once: int = 50) -> None:
-    """Connects (and subscribes) all clients, some at once; raises `WireError` naming the first that failed."""
+async def open_all(clients: Sequence[Client], host: str, ports: Sequence[int], *, at_once: int = 50) -> None:
+    """Connects (and subscribes) all clients, some at once, each to the next of the ports in turn; raises `WireError`
+    naming the first that failed."""
     loop = asyncio.get_running_loop()
+    there = list(zip(clients, itertools.cycle(ports), strict=False))
     for start in range(0, len(clients), at_once):
-        group = clients[start : start + at_once]
-        await asyncio.gather(*(loop.create_connection(_factory(client), host, port) for client in group))
-        await asyncio.wait_for(asyncio.gather(*(client.ready for client in group)), 60)
+        group = there[start : start + at_once]
+        await asyncio.gather(*(loop.create_connection(_factory(client), host, port) for client, port in group))
+        await asyncio.wait_for(asyncio.gather(*(client.ready for client, _ in group)), 60)
 
 
 def _factory(client: Client) -> Callable[[], Client]:
