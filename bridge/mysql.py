@@ -128,7 +128,11 @@ class MySqlStore:
     async def retain(self, messages: Sequence[RetainedMessage]) -> None:
         opened = self._now()
         kept, removed = retained_rows(messages)
-        await opened.change(mysql_retained.retain, kept, removed, packet=opened.committer.packet)
+        # two transactions: in one, two nodes that each keep what the other removes would wait in a circle
+        if kept:
+            await opened.change(mysql_retained.keep, kept, packet=opened.committer.packet)
+        if removed:
+            await opened.change(mysql_retained.remove, removed)
 
     async def retained(self, prefix: str, *, limit: int) -> list[RetainedMessage]:
         return await self._now().ask(mysql_retained.retained, prefix, limit)

@@ -20,9 +20,7 @@ RETAINED = (
 PORTION = 500
 
 
-async def retain(
-    driver: BoundedConnection, kept: list[RetainedRow], removed: list[RetainedRow], *, packet: int
-) -> None:
+async def keep(driver: BoundedConnection, kept: list[RetainedRow], *, packet: int) -> None:
     """Within a transaction that the caller ends. `packet` is the longest statement in bytes."""
     rows: list[bytes] = []
     size = 0
@@ -33,8 +31,11 @@ async def retain(
             rows, size = [], 0
         rows.append(literal)
         size += len(literal) + 1
-    if rows:
-        await driver.run(KEEP + listed(rows) + KEEP_TAIL)
+    await driver.run(KEEP + listed(rows) + KEEP_TAIL)
+
+
+async def remove(driver: BoundedConnection, removed: list[RetainedRow]) -> None:
+    """Within a transaction that the caller ends."""
     for portion in portions(removed, PORTION):
         await driver.run(REMOVE % listed(row(text(one.owner), blob(one.topic_hash)) for one in portion))
 
