@@ -88,7 +88,7 @@ class Handing:
 
     def take(self, parcel: SessionHanded) -> None:
         expected = 1 if self.portions is None else len(self.portions) + 1
-        if self.complete or self.void or parcel.part != expected:
+        if self.void or parcel.part != expected:
             self.complete, self.void, self.portions = False, True, None
             return
         if parcel.state is not None:
