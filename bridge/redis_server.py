@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -21,6 +21,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from aldis.bridge.client_tls import tls_context
+
+T = TypeVar("T", bound=asyncio.BaseProtocol)
 
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """Seconds, seconds, number: an idle connection whose other end vanished is noticed after 25 s, and no firewall forgets
@@ -76,6 +78,30 @@ class RedisServer:
             retry=Retry(NoBackoff(), retries),
         )
         return Redis.from_pool(pool)
+
+    async def connect(self, make: Callable[[], T]) -> T:
+        """A bare connection that speaks what `make` makes, yet to be logged in (`greeting`). Raises `OSError`, in
+        its time: it is the caller's to bound."""
+        _, address = self._address()
+        loop = asyncio.get_running_loop()
+        if "path" in address:
+            return (await loop.create_unix_connection(make, address["path"]))[1]
+        transport, protocol = await loop.create_connection(
+            make, address["host"], address["port"], ssl=address.get("tls")
+        )
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in address["socket_keepalive_options"].items():
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+        return protocol
+
+    @property
+    def greeting(self) -> tuple[bytes, ...]:
+        """The command that logs a bare connection in, for RESP3 (Redis 6 and later). A secret."""
+        words = ["HELLO", "3"]
+        if self._password is not None:
+            words += ["AUTH", unquote(urlsplit(self.url).username or "") or "default", self._password]
+        return tuple(word.encode() for word in words)
 
     @property
     def _database(self) -> int:
