@@ -1,4 +1,4 @@
-"""The two keys of a server, in one file that only its owner may read.
+"""The two keys of a server, or of all processes of a cluster, in one file that not everybody may read.
 
 `{"version": 1, "signing_key": base64, "master_key": base64}`, 32 random bytes each. The signing key proves access
 tokens; the master key opens the relation keys in the database, so a backup of the database is worth nothing without
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import json
 import os
 import secrets
@@ -19,6 +20,7 @@ from typing import Any
 
 KEY_BYTES = 32
 _VERSION = 1
+_TRANSFER = b"aldis: frames between nodes, 1"
 
 
 class SecretsError(Exception):
@@ -32,10 +34,15 @@ class Secrets:
     signing_key: bytes = field(repr=False)
     master_key: bytes = field(repr=False)
 
+    @property
+    def transfer_key(self) -> bytes:
+        """32 bytes, the same on every node, that prove who has made a frame. They tell nothing of the other keys."""
+        return hmac.digest(self.signing_key, _TRANSFER, "sha256")
+
 
 def load_or_make(path: Path) -> Secrets:
     """The keys in `path`; a missing file is made with mode 0600, whole or not at all. Of two processes that start at
-    once both get the same keys. Raises `SecretsError`: unreadable, damaged, or open to others."""
+    once both get the same keys. Raises `SecretsError`: unreadable, damaged, or open to everybody."""
     try:
         try:
             return _load(path)
@@ -43,7 +50,32 @@ def load_or_make(path: Path) -> Secrets:
             _make(path)
             return _load(path)
     except OSError as error:
-        raise SecretsError(f"cannot use {path}: {error.strerror or error}") from error
+        raise _unusable(path, error) from error
+
+
+def load(path: Path) -> Secrets:
+    """The keys in `path`, which is never made: several processes that each make their own would not understand each
+    other. Raises `SecretsError`."""
+    try:
+        return _load(path)
+    except FileNotFoundError as error:
+        raise SecretsError(
+            f"there is no secrets file {path}: all processes of a cluster need the same one. Make it once, with "
+            f"`aldis secrets make {path}`, and give each of them a copy"
+        ) from error
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def make(path: Path) -> None:
+    """New keys in `path`, mode 0600, whole or not at all. Raises `SecretsError`, also where there is something already:
+    it may be what opens the database."""
+    try:
+        made = _make(path)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    if not made:
+        raise SecretsError(f"{path} is there already and stays: its keys may be in use")
 
 
 def _load(path: Path) -> Secrets:
@@ -52,9 +84,10 @@ def _load(path: Path) -> Secrets:
         if not stat.S_ISREG(mode):
             raise SecretsError(f"{path} is not a file")
         # Windows has no such bits to look at.
-        if os.name == "posix" and mode & 0o077:
+        if os.name == "posix" and mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
             raise SecretsError(
-                f"{path} holds the server's keys, but its mode {stat.S_IMODE(mode):04o} lets others at it: chmod 600 it"
+                f"{path} holds the server's keys, but its mode {stat.S_IMODE(mode):04o} lets others at it: "
+                "chmod 0600 it, or 0640 where the server reads it by its group"
             )
         text = file.read(65_536)
     try:
@@ -78,11 +111,16 @@ def _key(path: Path, document: dict[str, Any], name: str) -> bytes:
     return key
 
 
+def _unusable(path: Path, error: OSError) -> SecretsError:
+    return SecretsError(f"cannot use {path}: {error.strerror or error}")
+
+
 def _damaged(path: Path, why: str) -> SecretsError:
     return SecretsError(f"{path} is damaged: {why}. Restore it from a backup; a new one would end every login and key")
 
 
-def _make(path: Path) -> None:
+def _make(path: Path) -> bool:
+    """False: somebody has made it before, and it is untouched."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {"version": _VERSION}
     keys = {name: base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode() for name in ("signing_key", "master_key")}
@@ -97,8 +135,9 @@ def _make(path: Path) -> None:
             # A link, not a rename: it fails where another process was first, instead of replacing its keys.
             os.link(draft, path)
         except FileExistsError:
-            return
+            return False
         _sync_folder(path.parent)
+        return True
     finally:
         draft.unlink()
 

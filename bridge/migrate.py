@@ -40,6 +40,10 @@ class MigrationRefused(Exception):
     """The database must not, or could not, be migrated; the text says which revision it has and what to do."""
 
 
+class MigrationNotYet(MigrationRefused):
+    """Time may heal it: the database server is not there yet, or another process is migrating."""
+
+
 def expected_revision() -> str:
     """The newest revision among the migration scripts."""
     return ScriptDirectory.from_config(configuration()).get_current_head() or ""

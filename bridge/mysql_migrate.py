@@ -13,9 +13,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from aldis.bridge.migrate import LOCK_TIMEOUT, MigrationRefused, configuration, known_revisions
+from aldis.bridge.migrate import LOCK_TIMEOUT, MigrationNotYet, MigrationRefused, configuration, known_revisions
 from aldis.bridge.mysql_server import MySqlServer
 from aldis.bridge.mysql_trouble import TROUBLE, unavailable
+from aldis.bridge.not_yet import NotYet
 from aldis.bridge.schema import REVISION
 
 # The names of locks are the whole server's: one for each database. At most 64 characters.
@@ -27,18 +28,20 @@ async def upgrade(server: MySqlServer) -> None:
     """Creates or changes the tables as needed; does nothing to a database that is up to date. Of several nodes that
     start at once, one migrates and the others wait. The statements themselves may take as long as they need.
 
-    Raises `MigrationRefused`: not reachable, newer than this program, migrated by another node for longer than
-    `LOCK_TIMEOUT`, or left halfway by a migration that was killed.
+    Raises `MigrationNotYet`: not reachable, or migrated by another node for longer than `LOCK_TIMEOUT`;
+    `MigrationRefused`: not ours to use, newer than this program, or left halfway by a migration that was killed.
     """
     engine = replace(server, answer_timeout=None).engine(pooled=False)
     try:
         async with engine.connect() as connection:
             if not await connection.scalar(LOCK, {"seconds": LOCK_TIMEOUT}):
-                raise MigrationRefused(f"{server.name}: another node has been migrating for {LOCK_TIMEOUT:g} s: wait")
+                raise MigrationNotYet(f"{server.name}: another node has been migrating for {LOCK_TIMEOUT:g} s: wait")
             await connection.run_sync(_upgrade, server.name)
             await connection.scalar(UNLOCK)
     except (*TROUBLE, SQLAlchemyError) as error:
-        raise MigrationRefused(f"cannot migrate the database: {unavailable(error, server.name)}") from error
+        trouble = unavailable(error, server.name)
+        refused = MigrationNotYet if isinstance(trouble, NotYet) else MigrationRefused
+        raise refused(f"cannot migrate the database: {trouble}") from error
     finally:
         await engine.dispose()
 

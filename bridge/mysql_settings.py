@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from aldis.bridge.mysql_server import BoundedConnection
+from aldis.bridge.not_yet import NotYet
 from aldis.bridge.schema import REVISION
 from aldis.broker.ports import StoreUnavailable
 
@@ -63,12 +64,23 @@ def _check_durability(found: dict[str, str], *, flush_every_second: bool) -> Non
 
 
 async def check_revision(driver: BoundedConnection) -> None:
-    """Raises `StoreUnavailable` unless the tables are those of this program."""
+    """Raises `StoreUnavailable` unless the tables are those of this program; `NotYet` where a migration makes them."""
     if not (await driver.run(TABLES))[0][0]:
-        raise StoreUnavailable("the database has no tables yet: run `aldis migrate`")
+        raise NotYet("the database has no tables yet: run `aldis migrate`")
     rows = await driver.run(FOUND)
     found = rows[0][0] if rows else None
-    if found != REVISION:
+    if found == REVISION:
+        return
+    if found is not None and found not in _older():
         raise StoreUnavailable(
-            f"the database is at revision {found}, this program needs {REVISION}: run `aldis migrate`"
+            f"the database is at revision {found}, which this program (revision {REVISION}) does not know: "
+            "it was made by a newer version, use that one"
         )
+    raise NotYet(f"the database is at revision {found}, this program needs {REVISION}: run `aldis migrate`")
+
+
+def _older() -> set[str]:
+    # Alembic takes its time to load, and who is up to date need not know
+    from aldis.bridge.migrate import known_revisions
+
+    return known_revisions()

@@ -8,6 +8,9 @@ the rest  the server, the network, the disk, the rights: `StoreUnavailable`
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterator
+
 from aiomysql import (  # type: ignore[import-untyped]
     DatabaseError,
     DataError,
@@ -18,6 +21,7 @@ from aiomysql import (  # type: ignore[import-untyped]
 from aiomysql import Error as DriverError
 from sqlalchemy.exc import SQLAlchemyError
 
+from aldis.bridge.not_yet import NotYet
 from aldis.broker.ports import StoreUnavailable
 
 TROUBLE = (DriverError, SQLAlchemyError, OSError)
@@ -26,6 +30,8 @@ TROUBLE = (DriverError, SQLAlchemyError, OSError)
 DUPLICATE = 1062
 _LOCK_WAIT, _DEADLOCK = 1205, 1213
 _NO_TABLE = 1146
+_MANY_CONNECTIONS, _SHUTTING_DOWN, _NO_SOCKET, _NO_SERVER, _GONE, _LOST = 1040, 1053, 2002, 2003, 2006, 2013
+_PASSING = (_MANY_CONNECTIONS, _SHUTTING_DOWN, _NO_SOCKET, _NO_SERVER, _GONE, _LOST)
 _OURS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 
 
@@ -63,7 +69,20 @@ def unavailable(error: BaseException, server: str) -> StoreUnavailable:
     cause = inner.__cause__ if isinstance(inner, DatabaseError) else None
     if isinstance(cause, OSError) and str(cause):
         text = f"{text}: {cause}"
-    return StoreUnavailable(f"{server}: {text}" + (f" ({number})" if number else ""))
+    kind = NotYet if _passes(inner, number) else StoreUnavailable
+    return kind(f"{server}: {text}" + (f" ({number})" if number else ""))
+
+
+def _passes(error: BaseException, number: int) -> bool:
+    if any(isinstance(one, ssl.SSLCertVerificationError) for one in _causes(error)):
+        return False
+    return number in _PASSING or isinstance(error, OSError)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _driver_error(error: BaseException) -> BaseException:

@@ -15,6 +15,7 @@ from typing import Any
 
 from aldis.config.addresses import split_address
 from aldis.config.layers import merge
+from aldis.config.roles import check_role, role_overrides
 from aldis.config.settings import Settings, SettingsError, entrances, load
 
 
@@ -30,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
 
         return tls(arguments[1:])
     options = _parser().parse_args(arguments)
+    if getattr(options, "make_secrets", False):
+        return _make_secrets(options.file)
     if options.explain is not None:
         from aldis.broker import config_command
 
@@ -46,8 +49,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _load(options: argparse.Namespace) -> Settings:
     """Profile, variables and flags as they are now. Raises `SettingsError`."""
-    overrides = _overrides(options)
+    overrides = merge(role_overrides(options.role, options.config), _overrides(options))
     settings = load(options.config, overrides)
+    check_role(options.role, settings)
     derived: dict[str, Any] = {}
     if getattr(options, "lan", False):
         derived = _on_all_addresses(settings)
@@ -58,35 +62,43 @@ def _load(options: argparse.Namespace) -> Settings:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aldis", description="A messaging server for standard MQTT clients.")
-    parser.set_defaults(explain=None)
+    parser.set_defaults(explain=None, role="up", config="embedded", data=None)
     parser.add_argument("--version", action="version", version=f"aldis {version('aldis')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="start a server in one process")
-    up.set_defaults(run=_up)
+    node = commands.add_parser("node", help="start a node of a cluster: MQTT, and HTTP for its health only")
+    accounts = commands.add_parser("accounts", help="start the REST API of a cluster")
     migrate = commands.add_parser("migrate", help="make or update the database, then exit")
-    migrate.set_defaults(run=_migrate)
-    for command in (up, migrate):
-        command.add_argument(
-            "--config", default="embedded", metavar="PROFILE", help="embedded (default), lab, or a YAML file"
-        )
     config = commands.add_parser("config", help="check or show the configuration")
     about = config.add_subparsers(required=True, metavar="COMMAND")
     check = about.add_parser("check", help="every problem at once; exit code 2 if there is one")
     show = about.add_parser("show", help="the values in force, and where each came from")
+    for command, run, role in ((up, _up, "up"), (node, _up, "node"), (accounts, _accounts, "accounts")):
+        command.set_defaults(run=run, role=role)
+    migrate.set_defaults(run=_migrate)
+    profiles = "embedded, node, accounts, lab, or a YAML file"
+    for command, default in ((up, "embedded"), (node, "node"), (accounts, "accounts"), (migrate, "embedded")):
+        command.add_argument("--config", default=default, metavar="PROFILE", help=f"{profiles}; default: {default}")
     for name, command in (("check", check), ("show", show)):
         command.set_defaults(explain=name)
-        command.add_argument(
-            "config", default="embedded", nargs="?", metavar="PROFILE", help="embedded (default), lab, or a YAML file"
-        )
-    for command in (up, migrate, check, show):
+        command.add_argument("config", default="embedded", nargs="?", metavar="PROFILE", help=profiles)
+    for command in (up, node, accounts, migrate, check, show):
         command.add_argument("--data", type=Path, metavar="DIR", help="folder for the database and the secrets")
-    for command in (up, check, show):
+    for command in (up, node, check, show):
         command.add_argument("--mqtt", metavar="HOST:PORT", help="address for MQTT over TCP")
         command.add_argument("--ws", metavar="HOST:PORT", help="address for MQTT over WebSocket")
+    for command in (up, node, accounts, check, show):
         command.add_argument("--http", metavar="HOST:PORT", help="address for the REST API and the pages")
-    up.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate for every listener that has none")
-    up.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
-    up.add_argument("--lan", action="store_true", help="listen on all addresses instead of this machine only")
+        command.add_argument("--node", metavar="NAME", help="name of this process in its cluster; default: the host's")
+    for command in (up, node, accounts):
+        command.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate for every listener without one")
+        command.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
+        command.add_argument("--lan", action="store_true", help="listen on all addresses instead of this machine only")
+    secrets = commands.add_parser("secrets", help="keys for all processes of a cluster")
+    keys = secrets.add_subparsers(required=True, metavar="COMMAND")
+    make = keys.add_parser("make", help="make the file that all of them need; never overwrites one")
+    make.set_defaults(make_secrets=True)
+    make.add_argument("file", type=Path, metavar="FILE")
     commands.add_parser("tls", help="make certificates to try TLS with (aldis tls dev --help)")
     commands.add_parser("demo", help="play a conversation against a running server (aldis demo --help)")
     return parser
@@ -104,6 +116,8 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
         listeners["websocket"] = {"type": "ws", "bind": options.ws}
     if getattr(options, "http", None):
         overrides["http"] = {"bind": options.http}
+    if getattr(options, "node", None):
+        overrides["cluster"] = {"node": options.node}
     if listeners:
         overrides["listeners"] = listeners
     return overrides
@@ -135,25 +149,55 @@ def _with_tls(settings: Settings, certificate: Path | None, key: Path | None) ->
     }
 
 
-def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
-    from aldis.broker.compose_store import StartFailed, migrate_database
+def _make_secrets(path: Path) -> int:
+    from aldis.broker.compose_secrets import make_secrets
+    from aldis.broker.compose_store import StartFailed
 
     try:
-        revision = migrate_database(settings)
+        make_secrets(path)
     except StartFailed as error:
         print(f"aldis: {error}", file=sys.stderr)
+        return 1
+    print(f"made {path}. Without it the database cannot be used: back it up, apart from the database")
+    return 0
+
+
+def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
+    from aldis.broker.compose_store import StartFailed, migrate_when_there
+    from aldis.broker.logs import set_up_logging
+
+    set_up_logging(settings.logging.level, settings.logging.format)
+    try:
+        revision = asyncio.run(migrate_when_there(settings))
+    except StartFailed as error:
+        print(f"aldis: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
         return 1
     print(f"the database is at revision {revision}")
     return 0
 
 
 def _up(settings: Settings, options: argparse.Namespace) -> int:
+    from aldis.broker.compose import Server
+    from aldis.broker.reload import reload
+
+    return _serve(settings, lambda: Server(settings), lambda server: reload(server, lambda: _load(options)))
+
+
+def _accounts(settings: Settings, options: argparse.Namespace) -> int:
+    from aldis.broker.compose_accounts import AccountsServer
+
+    return _serve(settings, lambda: AccountsServer(settings), lambda server: server.reload(lambda: _load(options)))
+
+
+def _serve(settings: Settings, make: Callable[[], Any], reload: Callable[[Any], object]) -> int:
     from aldis.broker.logs import set_up_logging
     from aldis.broker.serving import serve
 
     set_up_logging(settings.logging.level, settings.logging.format)
     with contextlib.suppress(KeyboardInterrupt):
-        return _run(serve(settings, lambda: _load(options), _announce))
+        return _run(serve(make, reload, _announce))
     return 0
 
 
@@ -169,13 +213,16 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
 
 def _announce(server: Any) -> None:
     """What a person wants to know who has just started it."""
-    for name, listener in server.settings.listeners.items():
-        host, port = server.mqtt_addresses()[name]
+    settings, bound = server.settings, server.mqtt_addresses()
+    for name in bound:
+        listener = settings.listeners[name]
+        host, port = bound[name]
         scheme = "ws" if listener.type == "ws" else "mqtt"
         said = f"{scheme}{'s' if listener.tls else ''}://{host}:{port}"
         print(f"{'MQTT over WebSocket' if scheme == 'ws' else 'MQTT':20}{said}", flush=True)
     if server.http_address is not None:
         host, port = server.http_address
-        scheme = "https" if server.settings.http.tls else "http"
-        print(f"{'REST API':20}{scheme}://{host}:{port}/docs", flush=True)
+        scheme = "https" if settings.http.tls else "http"
+        label, path = ("REST API", "docs") if settings.accounts.enabled else ("health", "readyz")
+        print(f"{label:20}{scheme}://{host}:{port}/{path}", flush=True)
     print("ready", flush=True)

@@ -8,26 +8,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import time
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aldis.bridge.bus import LocalBus
 from aldis.bridge.credentials import AccessTokens
 from aldis.bridge.group_commit import GroupCommit
 from aldis.bridge.write_turn import WriteTurn
-from aldis.broker.arrival import Gate, Way
-from aldis.broker.compose_store import StartFailed, open_accounts, open_store
+from aldis.broker.arrival import Way
+from aldis.broker.compose_http import http_server, open_ways
+from aldis.broker.compose_secrets import open_secrets
+from aldis.broker.compose_store import STORE_UNAVAILABLE, StartFailed, open_accounts, open_store
 from aldis.broker.connector import Connector, ConnectorError
 from aldis.broker.inboxes import Inboxes
-from aldis.broker.listener import Listener
 from aldis.broker.node import STARTING, Node
-from aldis.broker.pipeline import SERVER
-from aldis.broker.ports import Kind, NewMessage, Store, StoreUnavailable, Writer
+from aldis.broker.ports import Store, StoreUnavailable, Writer
+from aldis.broker.postbox import LocalPostbox, wall_clock
 from aldis.broker.shutdown import SHUTTING_DOWN, Budget
 from aldis.broker.tls import Certificates, TlsError
-from aldis.config.layers import dotted
-from aldis.config.settings import Settings, entrances
+from aldis.config.settings import METRICS, Settings, serves_http
 from aldis.plugins.services import Services
 
 if TYPE_CHECKING:
@@ -38,28 +36,6 @@ if TYPE_CHECKING:
     from aldis.config.limits import Limits, Timeouts
 
 logger = logging.getLogger(__name__)
-
-METRICS = "aldis.plugins.metrics.Metrics"
-STORE_UNAVAILABLE = "the store does not take commits"
-
-
-def wall_clock() -> int:
-    """Unix time in whole milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-class LocalPostbox:
-    """Puts the server's own messages into inboxes through the group commit, which wakes the devices as for any
-    message."""
-
-    def __init__(self, writer: Writer, now_ms: Callable[[], int]) -> None:
-        self._writer = writer
-        self._now_ms = now_ms
-
-    async def post(self, user: str, content: Sequence[bytes]) -> None:
-        for each in content:
-            self._writer.append(NewMessage(SERVER, "", user, each, self._now_ms(), Kind.SYSTEM))
-        await self._writer.flush()
 
 
 class Server:
@@ -95,7 +71,7 @@ class Server:
             if self.settings.store.backend != "none":
                 await self._start_inboxes()
             self.connector.load_plugins()
-            if self._http is None and METRICS in self.settings.plugins:
+            if self._http is None and serves_http(self.settings):
                 from aldis.accounts_api.app import create_operations_app
 
                 self._http = self._http_on(create_operations_app(self._operations()))
@@ -117,12 +93,7 @@ class Server:
 
     def _open_ways(self) -> None:
         """TLS and balancers in front of the listeners. Raises `TlsError`."""
-        ways = {}
-        for key, entrance in entrances(self.settings):
-            tls = None if entrance.tls is None else self.certificates.add(dotted((*key, "tls")), entrance.tls)
-            trusted = entrance.proxy_trusted if entrance.proxy_protocol == "required" else None
-            if tls is not None or trusted is not None:
-                ways[key] = Way(tls, trusted)
+        ways = open_ways(self.settings, self.certificates)
         self.connector.ways = {str(key[1]): way for key, way in ways.items() if key[0] == "listeners"}
         self._http_way = ways.get(("http",))
         self.node.on_tick.append(self.certificates.look)
@@ -133,16 +104,14 @@ class Server:
         return self.certificates.reload()
 
     async def _start_inboxes(self) -> None:
-        from aldis.accounts_api.secrets_file import SecretsError, load_or_make
-
         settings = self.settings
-        # what people write to each other is for nobody else on this machine
-        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            secrets = await asyncio.to_thread(load_or_make, settings.data / settings.accounts.secret_file)
-        except SecretsError as error:
-            raise StartFailed(str(error)) from error
-        self._store = await open_store(settings, self._turn)
+        if settings.cluster is None:
+            # what people write to each other is for nobody else on this machine
+            settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        secrets = await asyncio.to_thread(open_secrets, settings)
+        # where there are accounts processes, migrating is a step of its own
+        migrating = settings.cluster is None or settings.accounts.enabled
+        self._store = await open_store(settings, self._turn, migrating=migrating)
         inboxes = Inboxes(self.node, self._store, wall_clock)
         writer = GroupCommit(
             self._store,
@@ -190,7 +159,12 @@ class Server:
     def _operations(self) -> Operations:
         from aldis.accounts_api.operations import Operations
 
-        return Operations(not_ready=lambda: self.node.not_ready_reasons, metrics=self._metrics_page)
+        return Operations(not_ready=lambda: self.node.not_ready_reasons, look=self._look, metrics=self._metrics_page)
+
+    async def _look(self) -> None:
+        if self._store is not None:
+            # no user has an empty name, so the answer is 0, but the store had to look
+            await self._store.head("")
 
     async def _metrics_page(self, peer: str, forwarded: bool) -> bytes | None:
         from aldis.accounts_api.operations import NotForYou
@@ -204,19 +178,8 @@ class Server:
         return page
 
     def _http_on(self, app: Any) -> HttpServer:
-        from aldis.broker.http import HttpServer
-        from aldis.config.addresses import split_address
-
-        host, port = split_address(self.settings.http.bind)
-        way, listener = self._http_way, Listener("http", self.settings.http.max_connections)
-        return HttpServer(
-            app,
-            host,
-            port,
-            max_connections=self.settings.http.max_connections,
-            shutdown=self.settings.timeouts.shutdown,
-            gate=None if way is None else Gate(way, listener, lambda: self.node.timeouts.connect, self.node.spawn),
-        )
+        node = self.node
+        return http_server(app, self.settings, self._http_way, lambda: node.timeouts.connect, node.spawn)
 
     def configure(self, limits: Limits, timeouts: Timeouts) -> None:
         """Other limits and time-outs from now on, as far as `Node.configure` says."""

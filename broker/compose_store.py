@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from aldis.bridge.not_yet import NotYet
 from aldis.broker.ports import Store
 from aldis.config.settings import Settings
 
@@ -15,13 +18,53 @@ if TYPE_CHECKING:
     from aldis.bridge.write_turn import WriteTurn
 
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STORE_UNAVAILABLE = "the store does not take commits"
+
+_LOOK_EVERY = 0.5
+_SAY_EVERY = 10.0
+
+
 class StartFailed(Exception):
     """The server cannot start with these settings on this machine; the text is for whoever tries."""
 
 
-async def open_store(settings: Settings, turn: WriteTurn) -> Store:
-    """The store, open, on a database brought up to date. Raises `StartFailed`, `StoreUnavailable`."""
-    await asyncio.to_thread(migrate_database, settings)
+async def open_store(settings: Settings, turn: WriteTurn, *, migrating: bool) -> Store:
+    """The store, open, on a database that is up to date: brought there if `migrating`, else by somebody else. Waits for
+    both. Raises `StartFailed`, `StoreUnavailable`."""
+    if migrating:
+        await migrate_when_there(settings)
+    store = _make_store(settings, turn)
+    await _when_there(store.open, settings.store.wait_at_start)
+    return store
+
+
+async def migrate_when_there(settings: Settings) -> str:
+    """`migrate_database`, as soon as there is a database server. Raises `StartFailed`."""
+    return await _when_there(lambda: asyncio.to_thread(migrate_database, settings), settings.store.wait_at_start)
+
+
+async def _when_there(work: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Tries again until it works, fails for good, or the time is over; then as `StartFailed`."""
+    loop = asyncio.get_running_loop()
+    begun, said = loop.time(), float("-inf")
+    while True:
+        try:
+            return await work()
+        except NotYet as error:
+            now = loop.time()
+            if now >= begun + seconds:
+                raise StartFailed(f"{error} (waited {seconds:g} s)" if seconds else str(error)) from error
+            if now >= said + _SAY_EVERY:
+                said = now
+                logger.warning("waiting for the database: %s", error)
+        await asyncio.sleep(min(_LOOK_EVERY, max(0.0, begun + seconds - now)))
+
+
+def _make_store(settings: Settings, turn: WriteTurn) -> Store:
     store: Store
     if settings.store.backend == "memory":
         from aldis.bridge.memory import MemoryStore
@@ -43,7 +86,6 @@ async def open_store(settings: Settings, turn: WriteTurn) -> Store:
         store = SqliteStore(
             path, busy_timeout=settings.store.busy_timeout, turn=turn, cache_size=settings.store.cache_size
         )
-    await store.open()
     return store
 
 
@@ -63,7 +105,8 @@ def open_accounts(settings: Settings, master_key: bytes, turn: WriteTurn) -> Acc
 
 
 def migrate_database(settings: Settings) -> str:
-    """Brings the database to the tables of this program and returns their revision. Blocks. Raises `StartFailed`."""
+    """Brings the database to the tables of this program and returns their revision. Blocks. Raises `StartFailed`,
+    `NotYet`."""
     from aldis.bridge import migrate
 
     try:
@@ -73,6 +116,8 @@ def migrate_database(settings: Settings) -> str:
             asyncio.run(mysql_migrate.upgrade(mysql_server(settings)))
         else:
             migrate.upgrade(_sqlite_url(settings))
+    except migrate.MigrationNotYet as error:
+        raise NotYet(str(error)) from error
     except migrate.MigrationRefused as error:
         raise StartFailed(str(error)) from error
     return migrate.expected_revision()

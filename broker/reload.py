@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 from aldis.broker.amqtt_options import parse_options, plugin_problems
 from aldis.broker.logs import set_up_logging
 from aldis.config.layers import dotted
-from aldis.config.settings import Settings, SettingsError
+from aldis.config.settings import FIXED, Settings, SettingsError
 
 if TYPE_CHECKING:
     from aldis.broker.compose import Server
 
 logger = logging.getLogger(__name__)
-
-_FIXED = ("data", "listeners", "http", "store", "cluster", "accounts")
 
 
 def reload(server: Server, again: Callable[[], Settings]) -> bool:
@@ -46,7 +44,7 @@ def _apply(server: Server, new: Settings) -> None:
         set_up_logging(new.logging.level, new.logging.format)
     server.configure(new.limits, new.timeouts)
     changed = _options(server, old.plugins, new.plugins)
-    for name in _FIXED:
+    for name in FIXED:
         if getattr(new, name) != getattr(old, name):
             logger.warning("%s has changed, which takes effect only at the next start", name)
     kept = {path: new.plugins[path] if path in changed else options for path, options in old.plugins.items()}

@@ -9,11 +9,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Protocol, TypeVar
 
-from aldis.broker.compose import Server
 from aldis.broker.compose_store import StartFailed
-from aldis.broker.reload import reload
-from aldis.config.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +20,20 @@ KILLED = 128
 """Plus the number of the signal, as shells have it: stopped at once, by the second signal."""
 
 
-async def serve(settings: Settings, again: Callable[[], Settings], announce: Callable[[Server], None]) -> int:
-    """Runs until a signal. Exit codes: 0 stopped, everything committed and answered; 1 not started, or something had to
-    be given up at the end; 128 + n stopped at once by a second signal n."""
+class Served(Protocol):
+    """A server of whichever kind, see `compose.Server`."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> bool: ...
+
+
+S = TypeVar("S", bound=Served)
+
+
+async def serve(make: Callable[[], S], reload: Callable[[S], object], announce: Callable[[S], None]) -> int:
+    """Runs until a signal; `make` is called in the event loop. Exit codes: 0 stopped, everything committed and
+    answered; 1 not started, or something had to be given up at the end; 128 + n stopped at once by a second signal n.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -36,14 +45,16 @@ async def serve(settings: Settings, again: Callable[[], Settings], announce: Cal
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
-    server = Server(settings)
+    server = make()
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # nothing to reload yet, and no reason to die
     try:
-        await server.start()
+        if not await _started(server, stopping):
+            logger.info("stopped before it had started")
+            return DONE
     except StartFailed as error:
         print(f"aldis: {error}", file=sys.stderr)
         return FAILED
-    loop.add_signal_handler(signal.SIGHUP, _reload, server, again)
+    loop.add_signal_handler(signal.SIGHUP, _reload, server, reload)
     announce(server)
     await stopping.wait()
     logger.info("stopping")
@@ -56,8 +67,21 @@ async def serve(settings: Settings, again: Callable[[], Settings], announce: Cal
     return DONE
 
 
-def _reload(server: Server, again: Callable[[], Settings]) -> None:
+async def _started(server: Served, stopping: asyncio.Event) -> bool:
+    """False: it was told to stop before. A start may take long, since it waits for the database."""
+    start, stop = asyncio.ensure_future(server.start()), asyncio.ensure_future(stopping.wait())
+    await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not start.done():
+        start.cancel()
+        await asyncio.wait((start,))
+        return False
+    start.result()
+    return True
+
+
+def _reload(server: S, reload: Callable[[S], object]) -> None:
     try:
-        reload(server, again)
+        reload(server)
     except Exception:
         logger.exception("settings not reloaded")

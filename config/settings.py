@@ -42,7 +42,11 @@ __all__ = [
 ]
 
 PROFILES = Path(__file__).parent
-"""Where the shipped profiles live: `embedded.yaml`, `node.yaml`, `lab.yaml`."""
+"""Where the shipped profiles live: `embedded.yaml`, `mysql.yaml`, `node.yaml`, `accounts.yaml`, `lab.yaml`."""
+
+METRICS = "aldis.plugins.metrics.Metrics"
+FIXED = ("data", "listeners", "http", "store", "cluster", "accounts")
+"""What takes effect only at the next start."""
 
 DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 
@@ -221,7 +225,7 @@ def _inconsistencies(settings: Settings) -> Iterator[tuple[Key, str]]:
     ):
         yield ("limits", "publish_bytes_burst"), "must not be less than limits.max_packet_size"
     bound: list[tuple[Key, str]] = [(("listeners", name, "bind"), one.bind) for name, one in settings.listeners.items()]
-    if settings.accounts.enabled:
+    if serves_http(settings):
         bound.append((("http", "bind"), settings.http.bind))
     for (first, address), (second, other) in itertools.combinations(bound, 2):
         if collide(address, other):
@@ -243,8 +247,13 @@ def entrances(settings: Settings) -> Iterator[tuple[Key, Entrance]]:
     """Every place where connections come in, with its key."""
     for name, listener in settings.listeners.items():
         yield ("listeners", name), listener
-    if settings.accounts.enabled:
+    if serves_http(settings):
         yield ("http",), settings.http
+
+
+def serves_http(settings: Settings) -> bool:
+    """REST, metrics, or the health of a node that others stand beside."""
+    return settings.accounts.enabled or settings.cluster is not None or METRICS in settings.plugins
 
 
 def _describe(error: ValidationError, layers: Layers) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aldis.accounts_api.secrets_file import SecretsError, load_or_make
+from aldis.accounts_api.secrets_file import Secrets, SecretsError, load, load_or_make, make
 
 
 def document(path: Path) -> dict[str, object]:
@@ -38,17 +38,18 @@ def test_keys_do_not_show(tmp_path: Path) -> None:
     assert "key" not in repr(made)
 
 
-@pytest.mark.parametrize("mode", [0o604, 0o602, 0o640, 0o620, 0o601, 0o666, 0o777])
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o620, 0o660, 0o650, 0o601, 0o666, 0o777])
 def test_a_file_that_others_can_reach_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "secrets.json"
     load_or_make(path)
     before = path.read_bytes()
     path.chmod(mode)
-    with pytest.raises(SecretsError, match="chmod 600"):
+    with pytest.raises(SecretsError, match="chmod 0600"):
         load_or_make(path)
     assert path.read_bytes() == before
-    path.chmod(0o400)
-    load_or_make(path)
+    for good in (0o400, 0o440, 0o640):
+        path.chmod(good)
+        load_or_make(path)
 
 
 GOOD_KEY = base64.b64encode(b"k" * 32).decode()
@@ -98,3 +99,38 @@ def test_processes_that_start_at_once_get_the_same_keys(tmp_path: Path) -> None:
     for process in started:
         process.stdout.close()
     assert len(printed) == 1 and len(printed.pop().strip()) == 128
+
+
+def test_made_on_purpose_and_never_over_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "secrets" / "aldis.json"
+    make(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    before = path.read_bytes()
+    with pytest.raises(SecretsError, match="is there already and stays"):
+        make(path)
+    assert path.read_bytes() == before
+    assert load(path) == load_or_make(path)
+
+
+@pytest.mark.parametrize("there", ["", "not a secrets file"])
+def test_whatever_is_there_stays(tmp_path: Path, there: str) -> None:
+    path = tmp_path / "aldis.json"
+    path.write_text(there)
+    with pytest.raises(SecretsError, match="stays"):
+        make(path)
+    assert path.read_text() == there
+
+
+def test_a_shared_file_that_is_missing_is_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "aldis.json"
+    with pytest.raises(SecretsError, match=f"`aldis secrets make {path}`"):
+        load(path)
+    assert not path.exists()
+
+
+def test_the_key_of_frames_comes_from_the_file_and_is_none_of_its_keys() -> None:
+    """Known values: nodes of two versions must agree."""
+    keys = Secrets(b"s" * 32, b"m" * 32)
+    assert keys.transfer_key.hex() == "b40b46efca5b90181d0419984170cb72e8901dc835d077d133209acc8fd7766b"
+    assert keys.transfer_key != Secrets(b"t" * 32, b"m" * 32).transfer_key
+    assert "transfer" not in repr(keys)

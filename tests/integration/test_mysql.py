@@ -23,7 +23,7 @@ from tests.servers import ALDIS, Aldis, RestError, environment, running
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aldis]:
     database = new_name("aldis_demo")
     shared_server().ask(f"CREATE DATABASE {database}")
-    with running(tmp_path_factory.mktemp("node"), "node", {"store.url": shared_server().url(database)}) as server:
+    with running(tmp_path_factory.mktemp("node"), "mysql", {"store.url": shared_server().url(database)}) as server:
         yield server
 
 
@@ -59,7 +59,7 @@ def test_the_database_is_killed_in_mid_flood(tmp_path: Path, database: MariaDb) 
     """No acknowledged message is lost, none comes twice, all are in order, receipts are true; the node lives on, and
     nobody's connection ends."""
     settings = {**IMPATIENT, "store.url": database.url("aldis")}
-    with running(tmp_path, "node", settings) as server, flooding(server) as flood:
+    with running(tmp_path, "mysql", settings) as server, flooding(server) as flood:
         for _ in range(3):
             flood.go_on(300)
             database.kill()
@@ -78,7 +78,7 @@ def test_the_database_is_killed_in_mid_flood(tmp_path: Path, database: MariaDb) 
 
 def test_both_are_killed_in_mid_flood(tmp_path: Path, database: MariaDb) -> None:
     settings = {**IMPATIENT, "store.url": database.url("aldis")}
-    with running(tmp_path, "node", settings) as server, flooding(server) as flood:
+    with running(tmp_path, "mysql", settings) as server, flooding(server) as flood:
         for first, second in ((server.kill, database.kill), (database.kill, server.kill)):
             flood.go_on(300)
             first()
@@ -93,7 +93,7 @@ def test_both_are_killed_in_mid_flood(tmp_path: Path, database: MariaDb) -> None
 
 
 def test_while_the_database_is_away_nothing_is_acknowledged(tmp_path: Path, database: MariaDb) -> None:
-    with running(tmp_path, "node", {**IMPATIENT, "store.url": database.url("aldis")}) as server:
+    with running(tmp_path, "mysql", {**IMPATIENT, "store.url": database.url("aldis")}) as server:
         ada, bob = people(server, "ada", "bob")
         with ada.online() as phone, bob.online() as other:
             other.caught_up()
@@ -132,25 +132,28 @@ def test_the_command_line(tmp_path: Path, database: MariaDb) -> None:
     word.chmod(0o600)
     bare = f"mysql://aldis@127.0.0.1:{database.port}/aldis"
     good = {"store.url": bare, "store.password_file": word}
-    done = run("migrate", "--config", "node", settings=good)
+    done = run("migrate", "--config", "mysql", settings=good)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"the database is at revision {REVISION}\n"
-    shown = run("config", "show", "node", settings={"store.url": database.url("aldis")})
+    shown = run("config", "show", "mysql", settings={"store.url": database.url("aldis")})
     assert shown.returncode == 0 and "store.backend" in shown.stdout
     refusals = [
-        run("migrate", "--config", "node", settings={"store.url": bare}),
-        run("migrate", "--config", "node", settings={"store.url": database.url("aldis_none")}),
+        run("migrate", "--config", "mysql", settings={"store.url": bare}),
+        run("migrate", "--config", "mysql", settings={"store.url": database.url("aldis_none")}),
         run(
             "migrate",
             "--config",
-            "node",
-            settings={"store.url": database.url("aldis").replace(f":{database.port}", ":1")},
+            "mysql",
+            settings={
+                "store.url": database.url("aldis").replace(f":{database.port}", ":1"),
+                "store.wait_at_start": 0,
+            },
         ),
-        run("migrate", "--config", "node", settings={**good, "store.tls": "{}"}),
+        run("migrate", "--config", "mysql", settings={**good, "store.tls": "{}"}),
         run(
             "up",
             "--config",
-            "node",
+            "mysql",
             f"--data={tmp_path}/data",
             settings={"store.url": bare, "http.bind": "127.0.0.1:0"},
         ),
@@ -161,7 +164,7 @@ def test_the_command_line(tmp_path: Path, database: MariaDb) -> None:
     for said in [shown, *refusals]:
         assert "s3cret" not in said.stdout + said.stderr
     database.ask("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
-    weak = run("up", "--config", "node", f"--data={tmp_path}/data", settings=good)
+    weak = run("up", "--config", "mysql", f"--data={tmp_path}/data", settings=good)
     assert weak.returncode == 1 and "Set it to 1, or allow 2 by store.flush_every_second" in weak.stderr
 
 
@@ -172,7 +175,7 @@ def test_the_rights_that_the_documentation_names_are_enough(tmp_path: Path, data
     database.ask("CREATE USER small@'127.0.0.1' IDENTIFIED BY 'x'")
     database.ask(f"GRANT {rights[0]} ON aldis.* TO small@'127.0.0.1'")
     url = f"mysql://small:x@127.0.0.1:{database.port}/aldis"
-    with running(tmp_path, "node", {"store.url": url}) as server:
+    with running(tmp_path, "mysql", {"store.url": url}) as server:
         ada, bob = people(server, "ada", "bob")
         with ada.online() as phone, bob.online() as other:
             phone.say(bob, {"body": "hi"})

@@ -19,6 +19,7 @@ from aldis.bridge.client_tls import tls_context
 from aldis.bridge.migrate import MigrationRefused
 from aldis.bridge.mysql import MySqlStore
 from aldis.bridge.mysql_server import MySqlServer
+from aldis.bridge.not_yet import NotYet
 from aldis.bridge.schema import REVISION, metadata
 from aldis.broker.ports import Batch, StoreUnavailable
 from tests.contract.stores import chat, commit
@@ -219,17 +220,21 @@ async def test_a_server_without_tls_does_not_get_the_password(database: MySqlSer
 async def test_a_database_without_tables(own_server: MariaDb) -> None:
     name = new_name()
     own_server.ask(f"CREATE DATABASE {name}")
-    with pytest.raises(StoreUnavailable, match="no tables yet: run `aldis migrate`"):
+    with pytest.raises(NotYet, match="no tables yet: run `aldis migrate`"):
         await opened(MySqlServer(own_server.url(name)))
 
 
 async def test_a_database_of_another_version(own_server: MariaDb, database: MySqlServer) -> None:
     name = database.address.database
     own_server.ask("UPDATE alembic_version SET version_num = '7777'", name)
-    with pytest.raises(StoreUnavailable, match=f"revision 7777, this program needs {REVISION}"):
+    with pytest.raises(StoreUnavailable, match=r"revision 7777.*newer version") as refused:
         await opened(database)
+    assert not isinstance(refused.value, NotYet)
     with pytest.raises(MigrationRefused, match=r"revision 7777.*newer version"):
         await mysql_migrate.upgrade(database)
+    own_server.ask("UPDATE alembic_version SET version_num = '0001'", name)
+    with pytest.raises(NotYet, match=f"revision 0001, this program needs {REVISION}: run `aldis migrate`"):
+        await opened(database)
 
 
 def test_the_tables_are_what_the_schema_declares() -> None:

@@ -38,10 +38,10 @@ def test_every_shipped_profile_loads_by_path_and_by_name(profile: Path) -> None:
 
 
 def test_the_shipped_profiles_are_there() -> None:
-    assert {path.stem for path in PROFILES.glob("*.yaml")} >= {"embedded", "lab"}
+    assert {path.stem for path in PROFILES.glob("*.yaml")} == {"accounts", "embedded", "lab", "mysql", "node"}
 
 
-@pytest.mark.parametrize("profile", ["embedded", "lab"])
+@pytest.mark.parametrize("profile", sorted(path.stem for path in PROFILES.glob("*.yaml")))
 def test_a_shipped_profile_opens_nothing_beyond_loopback(profile: str) -> None:
     settings = load(profile)
     binds = [settings.http.bind, *(listener.bind for listener in settings.listeners.values())]
@@ -58,7 +58,7 @@ def test_the_embedded_profile_is_what_the_design_says() -> None:
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     message = refusal("embeded")
-    assert message.startswith("there is no profile 'embeded'; shipped are embedded, lab")
+    assert message.startswith("there is no profile 'embeded'; shipped are accounts, embedded, lab")
     assert message.endswith("a file is given as ./embeded")
 
 

@@ -26,12 +26,16 @@ def with_store(**store: Any) -> Settings:
     return load("embedded", {"store": store})
 
 
-def test_the_node_profile_is_the_embedded_one_on_mysql() -> None:
-    embedded, node = (yaml.safe_load((PROFILES / f"{name}.yaml").read_text()) for name in ("embedded", "node"))
-    assert node.pop("store")["backend"] == "mysql"
-    assert embedded.pop("store")["backend"] == "sqlite"
-    assert node == embedded
-    store = load("node").store
+def test_the_profiles_differ_in_what_they_are_for_only() -> None:
+    names = ("embedded", "mysql", "node", "accounts")
+    embedded, mysql, node, accounts = (yaml.safe_load((PROFILES / f"{name}.yaml").read_text()) for name in names)
+    assert embedded.pop("store") == {"backend": "sqlite"}
+    assert mysql.pop("store") == (database := node.pop("store"))
+    assert mysql == embedded
+    assert node.pop("cluster") == (cluster := {"redis_url": "redis://127.0.0.1:6379/0"})
+    assert node | {"http": mysql["http"]} == mysql
+    assert accounts == {"data": "data", "http": mysql["http"], "store": database, "cluster": cluster}
+    store = load("mysql").store
     assert store.url is not None and store.url.get_secret_value() == "mysql://aldis@127.0.0.1:3306/aldis"
 
 
@@ -72,7 +76,7 @@ def test_bad_addresses_are_refused_and_not_repeated(url: str, monkeypatch: pytes
     assert "hush" not in str(refused.value)
     monkeypatch.setenv("ALDIS_STORE__URL", url)
     with pytest.raises(SettingsError, match=r"store\.url: .*\(from variable ALDIS_STORE__URL\)") as refused:
-        load("node")
+        load("mysql")
     assert "hush" not in str(refused.value)
 
 
@@ -120,6 +124,6 @@ def test_a_password_file_that_everybody_may_read() -> None:
     Path("pw").write_text("word\n")
     Path("pw").chmod(0o644)
     with pytest.raises(SettingsError, match=r"store\.password_file: pw has mode 0644"):
-        load("node", {"store": {"password_file": "pw"}})
+        load("mysql", {"store": {"password_file": "pw"}})
     Path("pw").chmod(0o640)
-    assert load("node", {"store": {"password_file": "pw"}}).store.password_file == Path("pw")
+    assert load("mysql", {"store": {"password_file": "pw"}}).store.password_file == Path("pw")
