@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -93,11 +93,13 @@ def _listening(port: int) -> Callable[[], bool]:
 
 
 def _install_peers() -> None:
-    """Exactly what the lock names, once. npm's own copy of the lock says what is there. Raises `ServerError`."""
-    lock, done = PEERS / "package-lock.json", PEERS / "node_modules" / ".package-lock.json"
-    if done.exists() and done.stat().st_mtime >= lock.stat().st_mtime:
+    """Exactly what the lock names: once, and again when the lock has changed. Raises `ServerError`."""
+    lock = (PEERS / "package-lock.json").read_bytes()
+    stamp = PEERS / "node_modules" / f".{hashlib.sha256(lock).hexdigest()[:16]}"
+    if stamp.exists():
         return
     command = [program("npm", "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    ended = subprocess.run(command, cwd=PEERS, capture_output=True, text=True, check=False, env=dict(os.environ))
+    ended = subprocess.run(command, cwd=PEERS, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise ServerError(f"the peer could not be installed: {ended.stderr[-1000:]}")
+    stamp.touch()
