@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from benchmarks.servers import HOST, Server, ServerError, free_port, listens, pr
 
 PEERS = Path(__file__).parent / "peers"
 SECRETS = "secrets.json"
-"""Keys that all nodes of a cluster share, in the data folder."""
+"""File with the keys that all nodes of a cluster share."""
 
 
 @contextmanager
@@ -28,14 +28,12 @@ def aldis_cluster(command: list[str], nodes: int, files: Path, folder: Path, cor
         for number in range(1, nodes + 1):
             port, ws, http = free_port(), free_port(), free_port()
             data = folder / f"node-{number}"
-            data.mkdir(mode=0o700)
-            shutil.copy(files / SECRETS, data)
-            arguments = ["node", "--config", "node", "--data", str(data)]
+            arguments = ["node", "--data", str(data), "--node", f"node-{number}"]
             arguments += ["--mqtt", f"{HOST}:{port}", "--ws", f"{HOST}:{ws}", "--http", f"{HOST}:{http}"]
             variables = {
                 "ALDIS_STORE__URL": database.url,
-                "ALDIS_CLUSTER__NODE": f"node-{number}",
                 "ALDIS_CLUSTER__REDIS_URL": f"redis://{HOST}:{redis_port}/0",
+                "ALDIS_ACCOUNTS__SECRET_FILE": str(files / SECRETS),
             }
             log = folder / f"node-{number}.log"
             pid = stack.enter_context(running([*command, *arguments], log, core, _listening(port), variables))
@@ -48,11 +46,8 @@ def aldis_cluster(command: list[str], nodes: int, files: Path, folder: Path, cor
 def aldis_on_mariadb(command: list[str], files: Path, folder: Path, core: int | None) -> Iterator[Server]:
     """One process `aldis up` on a copy of the database in `files`."""
     with databases.mariadb(files / "mariadb", folder, core) as database:
-        data = folder / "data"
-        data.mkdir(mode=0o700)
-        shutil.copy(files / SECRETS, data)
         variables = {"ALDIS_STORE__URL": database.url}
-        with servers.aldis(command, "node", data, core, variables) as server:
+        with servers.aldis(command, "mysql", folder / "data", core, variables) as server:
             processes = {**server.processes, "mariadbd": database.pid}
             yield Server("aldis on MariaDB", processes, server.ports, server.http)
 
@@ -63,9 +58,8 @@ def prepare(command: list[str], folder: Path, users: int) -> list[Account]:
     databases.install(folder / "mariadb")
     with databases.filling(folder / "mariadb", folder / "filling") as database:
         databases.create_database(database)
-        variables = {"ALDIS_STORE__URL": database.url}
-        with servers.aldis(command, "node", folder, None, variables):
-            pass  # it makes tables and keys before it listens
+        _call([*command, "migrate", "--config", "node", "--data", str(folder)], {"ALDIS_STORE__URL": database.url})
+        _call([*command, "secrets", "make", str(folder / SECRETS)])
         with database.administrator(databases.DATABASE) as connection:
             return population.insert_pairs_mysql(connection, users)
 
@@ -88,6 +82,14 @@ def aedes_cluster(nodes: int, folder: Path, core: int | None) -> Iterator[Server
         yield Server("aedes cluster", processes | {"redis": redis_pid}, ports, 0)
 
 
+def _call(command: list[str], variables: Mapping[str, str] | None = None, folder: Path | None = None) -> None:
+    """Runs a command to its end. Raises `ServerError` with what it said."""
+    environment = {**os.environ, **(variables or {})}
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise ServerError(f"{' '.join(command)}: {ended.stdout[-1000:]}{ended.stderr[-1000:]}")
+
+
 def _listening(port: int) -> Callable[[], bool]:
     return lambda: listens(port)
 
@@ -99,7 +101,5 @@ def _install_peers() -> None:
     if stamp.exists():
         return
     command = [program("npm", "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    ended = subprocess.run(command, cwd=PEERS, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise ServerError(f"the peer could not be installed: {ended.stderr[-1000:]}")
+    _call(command, folder=PEERS)
     stamp.touch()
