@@ -16,7 +16,6 @@ from aldis.accounts_api.problems import declared
 from aldis.bridge.accounts.errors import UnknownDevice
 from aldis.bridge.accounts.records import TokenEntry
 from aldis.bridge.credentials import hashed, new_device_token
-from aldis.broker.ports import AccessRevoked
 
 DEVICE_TAGS = ["devices"]
 TOKEN_TAGS = ["device tokens"]
@@ -50,13 +49,17 @@ async def remove_device(
     caller: Caller,
     services: GivenServices,
 ) -> None:
-    """Ends its logins, revokes its tokens, disconnects it and forgets how far it had read."""
+    """Ends its logins, revokes its tokens, disconnects it and forgets how far it had read. Once this is confirmed,
+    nothing reaches it any more; only a node that could not be told is later."""
     device = _device_in(request, device_id)
     known = any(entry.device == device for entry in await services.store.devices(caller.user))
-    await services.accounts.tokens.revoke_device(caller.user, device, known=known, now=services.now())
-    services.bus.announce(AccessRevoked(user=caller.user, device=device))
-    # Last: were it first, the device could come back with a credential that still stands.
-    await services.store.forget_device(caller.user, device)
+    logged = await services.accounts.tokens.revoke_device(caller.user, device, known=known, now=services.now())
+    try:
+        # After that: were it first, the device could come back with a credential that still stands.
+        await services.store.forget_device(caller.user, device)
+    finally:
+        services.announcer.announce(logged)
+    await services.announcer.settled()
 
 
 @post(
@@ -113,8 +116,8 @@ async def remove_token(
     token_id: Annotated[str, PathParameter(max_length=64)], caller: Caller, services: GivenServices
 ) -> None:
     """Disconnects what was opened with it."""
-    await services.accounts.tokens.remove(caller.user, token_id)
-    services.bus.announce(AccessRevoked(user=caller.user, session=token_id))
+    services.announcer.announce(await services.accounts.tokens.remove(caller.user, token_id, now=services.now()))
+    await services.announcer.settled()
 
 
 def _device_in(request: Request[Any, Any, Any], device_id: str) -> str:

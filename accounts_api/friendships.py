@@ -1,5 +1,7 @@
 """Friendships, as far as others are told of them: the change is committed first, then announced, then posted.
 
+What ends the right to write is announced until every connector has taken it, before the call returns.
+
 The post is a notice, not the truth: if the store refuses it, the change stands all the same, a warning is logged, and
 the other side sees it the next time it asks for its requests or relations.
 """
@@ -12,11 +14,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from aldis.accounts_api.announcing import Announcer
 from aldis.accounts_api.attempts import Attempts
 from aldis.bridge.accounts import Accounts
-from aldis.bridge.accounts.pairs import Pair, ordered
+from aldis.bridge.accounts.pairs import Pair
 from aldis.bridge.accounts.relations import Change
-from aldis.broker.ports import Bus, Postbox, RelationChanged, StoreUnavailable
+from aldis.broker.ports import Postbox, StoreUnavailable
 from aldis.config.settings import Accounts as AccountsSettings
 
 logger = logging.getLogger(__name__)
@@ -29,10 +32,15 @@ class Friendships:
     """Changes relations on behalf of `me`, who has been authenticated. The errors are those of `Relations`."""
 
     def __init__(
-        self, accounts: Accounts, bus: Bus, postbox: Postbox, settings: AccountsSettings, now: Callable[[], int]
+        self,
+        accounts: Accounts,
+        announcer: Announcer,
+        postbox: Postbox,
+        settings: AccountsSettings,
+        now: Callable[[], int],
     ) -> None:
         self._relations = accounts.relations
-        self._bus = bus
+        self._announcer = announcer
         self._postbox = postbox
         self._now = now
         self._asking = Attempts(burst=settings.request_burst, per_minute=settings.request_per_minute)
@@ -60,20 +68,21 @@ class Friendships:
         await self._tell(change, None if change.after.blocked_by_peer else {"type": "friend_removed", "user_id": me})
 
     async def block(self, me: str, peer: str) -> None:
-        change = await self._relations.block(me, peer, now=self._now())
-        if change.effective:
-            await self._tell(change, None)
+        await self._tell(await self._relations.block(me, peer, now=self._now()), None)
 
     async def unblock(self, me: str, peer: str) -> None:
         await self._tell(await self._relations.unblock(me, peer, now=self._now()), None)
 
     async def _tell(self, change: Change, notice: dict[str, str] | None) -> None:
         """Announces the change to the connectors, and the notice to the peer."""
-        me, peer = change.after.me, change.after.peer
-        user1, user2 = ordered(me, peer)
-        self._bus.announce(RelationChanged(user1=user1, user2=user2))
+        if change.logged is not None:
+            self._announcer.announce(change.logged)
+        if not change.after.open and (change.logged is not None or change.after.blocked_by_me):
+            # A block that is repeated waits, too: the first call may have been cut off before it was taken everywhere.
+            await self._announcer.settled()
         if notice is None:
             return
+        peer = change.after.peer
         try:
             async with asyncio.timeout(POST_WITHIN):
                 await self._postbox.post(peer, [msgspec.json.encode(notice)])

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import msgspec
 import uuid_utils
 
+from aldis.accounts_api.announcing import Announcer
 from aldis.accounts_api.attempts import Attempts, network_of
 from aldis.accounts_api.passwords import Passwords
 from aldis.bridge.accounts import Accounts
 from aldis.bridge.accounts.errors import HashingBusy, RefreshReused, UserTaken, WrongLogin
 from aldis.bridge.accounts.records import SessionEntry
 from aldis.bridge.credentials import AccessTokens, RefreshTokens, hashed
-from aldis.broker.ports import AccessRevoked, Bus, StoreUnavailable
+from aldis.broker.ports import StoreUnavailable
 from aldis.config.settings import Accounts as AccountsSettings
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Logins:
         passwords: Passwords,
         access_tokens: AccessTokens,
         refresh_tokens: RefreshTokens,
-        bus: Bus,
+        announcer: Announcer,
         settings: AccountsSettings,
         now: Callable[[], int],
     ) -> None:
@@ -45,7 +46,7 @@ class Logins:
         self._passwords = passwords
         self._access_tokens = access_tokens
         self._refresh_tokens = refresh_tokens
-        self._bus = bus
+        self._announcer = announcer
         self._settings = settings
         self._now = now
         self._by_user = Attempts(burst=settings.login_burst, per_minute=settings.login_per_minute)
@@ -81,8 +82,7 @@ class Logins:
         ended = await self._accounts.sessions.open(
             entry, refresh_hash=hashed(refresh_token), limit=self._settings.max_sessions_per_user
         )
-        for replaced in ended:
-            self._bus.announce(AccessRevoked(user=user, session=replaced))
+        self._announcer.announce(*ended)
         logger.info("login", extra={"user": user, "device": device, "session": session})
         return self._pair(entry, refresh_token, now)
 
@@ -103,14 +103,14 @@ class Logins:
             )
         except RefreshReused as reuse:
             logger.warning("refresh token used twice", extra={"user": reuse.user, "session": reuse.session})
-            self._bus.announce(AccessRevoked(user=reuse.user, session=reuse.session))
+            self._announcer.announce(reuse.logged)
             raise
         return self._pair(entry, fresh, now)
 
     async def log_out(self, user: str, session: str) -> None:
         """Ends the user's session and disconnects what was opened under it."""
-        await self._accounts.sessions.revoke(session, now=self._now())
-        self._bus.announce(AccessRevoked(user=user, session=session))
+        self._announcer.announce(await self._accounts.sessions.revoke(user, session, now=self._now()))
+        await self._announcer.settled()
         logger.info("logout", extra={"user": user, "session": session})
 
     async def _prove(self, user: str, password: str, address: str) -> None:

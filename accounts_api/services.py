@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from aldis.accounts_api.announcing import Announcer
 from aldis.accounts_api.friendships import Friendships
 from aldis.accounts_api.logins import Logins
 from aldis.accounts_api.operations import Operations
@@ -31,7 +32,7 @@ class Services:
     logins: Logins
     friendships: Friendships
     store: Store
-    bus: Bus
+    announcer: Announcer
     settings: AccountsSettings
     now: Callable[[], int]
     operations: Operations = field(default_factory=Operations)
@@ -51,7 +52,8 @@ def assemble(
     """The services over these back ends. Whoever opened `accounts` and `store` closes them."""
     passwords = Passwords(concurrency=settings.hashing_concurrency, queue=settings.hashing_queue)
     access_tokens = AccessTokens(signing_key)
-    logins = Logins(accounts, passwords, access_tokens, RefreshTokens(signing_key), bus, settings, now)
+    announcer = Announcer(bus)
+    logins = Logins(accounts, passwords, access_tokens, RefreshTokens(signing_key), announcer, settings, now)
 
     async def look() -> None:
         await accounts.ready()
@@ -63,9 +65,9 @@ def assemble(
         passwords=passwords,
         access_tokens=access_tokens,
         logins=logins,
-        friendships=Friendships(accounts, bus, postbox, settings, now),
+        friendships=Friendships(accounts, announcer, postbox, settings, now),
         store=store,
-        bus=bus,
+        announcer=announcer,
         settings=settings,
         now=now,
         operations=replace(operations or Operations(), look=look),

@@ -21,13 +21,19 @@ class LocalBus:
     def __init__(self) -> None:
         self._handlers: list[BusHandler] = []
 
-    def announce(self, announcement: Announcement) -> None:
-        """To be called in the event loop. Only those who have subscribed by now are told."""
+    def announce(self, announcement: Announcement, number: int = 0) -> None:
+        """To be called in the event loop. Only those who have subscribed by now are told. Nothing comes to them twice,
+        whatever its `number`."""
         if self._handlers:
             asyncio.get_running_loop().call_soon(_tell, tuple(self._handlers), announcement)
 
     def subscribe(self, handler: BusHandler) -> None:
         self._handlers.append(handler)
+
+    async def settled(self) -> bool:
+        """True after the next turn of the loop: what was announced before stands in front of us there."""
+        await asyncio.sleep(0)
+        return True
 
 
 def _tell(handlers: tuple[BusHandler, ...], announcement: Announcement) -> None:

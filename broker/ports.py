@@ -282,7 +282,8 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class Directory(Protocol):
-    """Who exists and who may write to whom, as the accounts side keeps it. Read-only for the connector."""
+    """Who exists and who may write to whom, as the accounts side keeps it. Read-only for the connector.
+    Every method may raise `StoreUnavailable`."""
 
     async def correspondents(self, user: str) -> frozenset[str]:
         """Everyone who may send to `user` and to whom `user` may send: accepted, blocked by neither side."""
@@ -296,9 +297,26 @@ class Directory(Protocol):
     async def user_active(self, user: str) -> bool:
         """Whether there is such an account, and it is not disabled."""
 
+    async def announcements(self, after: int, *, limit: int) -> list[tuple[int, Announcement]]:
+        """The entries of the log with numbers above `after`, rising, at most `limit`. A number is drawn before its
+        transaction commits, and may be seen later than higher ones: who follows the log reads again what lies some way
+        back, as long as a transaction may take, and skips the numbers it has met. Entries older than
+        `ANNOUNCEMENTS_KEPT` may be gone."""
+
+    async def newest_announcement(self) -> int:
+        """The highest number in the log, 0 if it is empty. To be asked before anything is read that the log is about:
+        then what is read is no older than the log from there on."""
+
+
+ANNOUNCEMENTS_KEPT = 3_600_000
+"""Milliseconds for which the log of announcements keeps an entry, at least: a node that has read nothing for so long
+starts anew. An hour is far beyond any pause that its clients' connections outlive."""
+
 
 class Announcement(msgspec.Struct, frozen=True, tag=True):
-    """Base of what the accounts side tells the connectors. A hint: it may be lost, doubled or late."""
+    """Base of what the accounts side tells the connectors. The announcement itself is a hint that may be lost, doubled
+    or late; what it tells of is committed by then, together with an entry in the log of announcements. The log names a
+    kind by its class: never rename one."""
 
 
 class RelationChanged(Announcement, frozen=True):
@@ -320,11 +338,16 @@ class AccessRevoked(Announcement, frozen=True):
 class Bus(Protocol):
     """Carries announcements and wake-ups between the parts of one process, or between nodes."""
 
-    def announce(self, announcement: Announcement) -> None:
-        """Tells every connector, this node's included. Never blocks, never raises for a lost peer."""
+    def announce(self, announcement: Announcement, number: int = 0) -> None:
+        """Tells every connector, this node's included. `number` is its place in the log of announcements, 0 if it is in
+        none: who has had that number already is not told again. Never blocks, never raises for a lost peer."""
 
     def subscribe(self, handler: BusHandler) -> None:
         """Calls `handler` in the event loop for every announcement from now on."""
+
+    async def settled(self) -> bool:
+        """Waits until every connector that is alive has taken what was announced so far, within a bounded time; false
+        if that could not be had. Who has not taken it by then finds it in the log."""
 
 
 class BusHandler(Protocol):

@@ -8,13 +8,14 @@ import logging
 from sqlalchemy import bindparam, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aldis.bridge.accounts.announcement_log import AnnouncementLog
 from aldis.bridge.accounts.database import Database
 from aldis.bridge.accounts.relation_lists import CORRESPONDENTS
 from aldis.bridge.accounts.sessions import Sessions
 from aldis.bridge.accounts.tokens import GOOD_TOKEN
 from aldis.bridge.accounts.users import Users
 from aldis.bridge.schema import im_token
-from aldis.broker.ports import Grant, StoreUnavailable
+from aldis.broker.ports import Announcement, Grant, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class AccountsDirectory:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sessions = Sessions(database)
+        self._log = AnnouncementLog(database)
+        self._sessions = Sessions(database, self._log)
         self._users = Users(database)
         self._notes: dict[str, int] = {}
         self._writing: asyncio.Task[None] | None = None
@@ -55,6 +57,12 @@ class AccountsDirectory:
     async def user_active(self, user: str) -> bool:
         found = await self._users.find(user)
         return found is not None and found.active
+
+    async def announcements(self, after: int, *, limit: int) -> list[tuple[int, Announcement]]:
+        return await self._log.after(after, limit=limit)
+
+    async def newest_announcement(self) -> int:
+        return await self._log.newest()
 
     async def settle(self) -> None:
         """Waits until every note is written (or has failed). For shutdown."""

@@ -17,6 +17,8 @@ The texts are shown to the client: they name no other person's data and no secre
 
 from __future__ import annotations
 
+from aldis.bridge.accounts.records import Logged
+
 
 class AccountError(Exception):
     """Base of the tree; the client can do something about every one of them."""
@@ -85,10 +87,11 @@ class SessionEnded(AccountRefused):
 class RefreshReused(AccountRefused):
     """A refresh token was used twice. Somebody may have stolen it, so the session has been revoked."""
 
-    def __init__(self, text: str, *, user: str, session: str) -> None:
+    def __init__(self, text: str, *, user: str, session: str, logged: Logged) -> None:
         super().__init__(text)
         self.user = user
         self.session = session
+        self.logged = logged
 
 
 class AccountsBusy(AccountError):

@@ -39,6 +39,11 @@ class Pair(msgspec.Struct, frozen=True):
         return self.state is RelationState.FRIENDS
 
     @property
+    def open(self) -> bool:
+        """Whether the two may write to each other."""
+        return self.friends and not self.blocked
+
+    @property
     def asked_by_me(self) -> bool:
         return self.state == self._side
 

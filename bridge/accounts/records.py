@@ -6,6 +6,8 @@ from enum import IntEnum
 
 import msgspec
 
+from aldis.broker.ports import Announcement
+
 
 class RelationState(IntEnum):
     """`im_relation.state`. Stored as this number; never renumber."""
@@ -66,3 +68,10 @@ class TokenEntry(msgspec.Struct, frozen=True):
     created: int
     expires: int | None
     last_used: int | None
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """An announcement and its number in the log: committed, and now to be announced."""
+
+    announcement: Announcement
+    number: int

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from sqlalchemy import BindParameter, Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aldis.bridge.accounts.announcement_log import AnnouncementLog
 from aldis.bridge.accounts.database import Database
 from aldis.bridge.accounts.errors import (
     BlockedByYou,
@@ -22,10 +23,11 @@ from aldis.bridge.accounts.errors import (
     UnknownUser,
 )
 from aldis.bridge.accounts.pairs import Pair, ordered
-from aldis.bridge.accounts.records import RelationState
+from aldis.bridge.accounts.records import Logged, RelationState
 from aldis.bridge.accounts.relation_keys import KeyWrap
 from aldis.bridge.accounts.users import is_active
 from aldis.bridge.schema import im_relation
+from aldis.broker.ports import RelationChanged
 
 Rule = Callable[[Pair], Pair]
 
@@ -42,13 +44,15 @@ _COUNT_OUTGOING, _COUNT_INCOMING, _COUNT_FRIENDS = (
 
 
 class Change:
-    """What one call has done to a pair: the state before and after."""
+    """What one call has done to a pair: the state before and after, and, where it makes a difference to who may write
+    to whom, what is to be announced."""
 
-    __slots__ = ("after", "before")
+    __slots__ = ("after", "before", "logged")
 
-    def __init__(self, before: Pair, after: Pair) -> None:
+    def __init__(self, before: Pair, after: Pair, logged: Logged | None) -> None:
         self.before = before
         self.after = after
+        self.logged = logged
 
     @property
     def effective(self) -> bool:
@@ -60,8 +64,11 @@ class Relations:
     """Changes relations. `max_friends` and `max_requests` bound what one user may have: friends, and unanswered
     requests in each direction."""
 
-    def __init__(self, database: Database, keys: KeyWrap, *, max_friends: int, max_requests: int) -> None:
+    def __init__(
+        self, database: Database, log: AnnouncementLog, keys: KeyWrap, *, max_friends: int, max_requests: int
+    ) -> None:
         self._database = database
+        self._log = log
         self._keys = keys
         self._max_friends = max_friends
         self._max_requests = max_requests
@@ -145,7 +152,10 @@ class Relations:
             if after != before:
                 await self._check_limits(connection, before, after)
                 await self._store(connection, before, after, row.key_version, now)
-            return Change(before, after)
+            logged = None
+            if after.open != before.open:
+                logged = await self._log.add(connection, RelationChanged(user1, user2), now=now)
+            return Change(before, after, logged)
 
         return await self._database.write(work)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aldis.bridge.accounts.announcement_log import AnnouncementLog
 from aldis.bridge.accounts.database import Database
 from aldis.bridge.accounts.directory import AccountsDirectory
 from aldis.bridge.accounts.relation_keys import KeyWrap
@@ -22,9 +23,10 @@ class Accounts:
         keys = KeyWrap(master_key)
         self._database = database
         self.users = Users(database)
-        self.sessions = Sessions(database)
-        self.tokens = DeviceTokens(database)
-        self.relations = Relations(database, keys, max_friends=max_friends, max_requests=max_requests)
+        log = AnnouncementLog(database)
+        self.sessions = Sessions(database, log)
+        self.tokens = DeviceTokens(database, log)
+        self.relations = Relations(database, log, keys, max_friends=max_friends, max_requests=max_requests)
         self.lists = RelationLists(database, keys)
         self.directory = AccountsDirectory(database)
 

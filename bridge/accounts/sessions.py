@@ -8,11 +8,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aldis.bridge.accounts.announcement_log import AnnouncementLog
 from aldis.bridge.accounts.database import Database
 from aldis.bridge.accounts.errors import RefreshReused, SessionEnded
-from aldis.bridge.accounts.records import SessionEntry
+from aldis.bridge.accounts.records import Logged, SessionEntry
 from aldis.bridge.accounts.users import ACTIVE, is_active
 from aldis.bridge.schema import im_session, im_user
+from aldis.broker.ports import AccessRevoked
 
 _ENTRY = (
     im_session.c.session_id,
@@ -31,15 +33,16 @@ _ACTIVE = (
 class Sessions:
     """The table `im_session`. A session is alive while it is neither revoked nor expired and its user is active."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, log: AnnouncementLog) -> None:
         self._database = database
+        self._log = log
 
-    async def open(self, entry: SessionEntry, *, refresh_hash: bytes, limit: int) -> list[str]:
+    async def open(self, entry: SessionEntry, *, refresh_hash: bytes, limit: int) -> list[Logged]:
         """Starts a session, and ends those that it replaces: the ones of the same device, and beyond `limit` sessions
-        of the user the ones refreshed longest ago. Returns the ids of the sessions ended. Raises `SessionEnded` if
-        the user was disabled meanwhile."""
+        of the user the ones refreshed longest ago. Returns what is to be announced of the sessions ended. Raises
+        `SessionEnded` if the user was disabled meanwhile."""
 
-        async def work(connection: AsyncConnection) -> list[str]:
+        async def work(connection: AsyncConnection) -> list[Logged]:
             if not await is_active(connection, entry.user_id, lock=True):
                 raise SessionEnded("this account is disabled")
             mine = im_session.c.user_id == entry.user_id
@@ -73,7 +76,7 @@ class Sessions:
                     "created": entry.created,
                 },
             )
-            return ended
+            return [await self._revoked(connection, entry.user_id, one, entry.created) for one in ended]
 
         return await self._database.write(work)
 
@@ -94,7 +97,10 @@ class Sessions:
                 await _revoke(connection, im_session.c.session_id == session, now)
                 # Handed out, not raised: raising would roll the revocation back.
                 return RefreshReused(
-                    "this refresh token was used before; the login has been revoked", user=row.user_id, session=session
+                    "this refresh token was used before; the login has been revoked",
+                    user=row.user_id,
+                    session=session,
+                    logged=await self._revoked(connection, row.user_id, session, now),
                 )
             await connection.execute(
                 update(im_session).where(im_session.c.session_id == session).values(refresh_hash=new, expires=expires)
@@ -106,13 +112,17 @@ class Sessions:
             raise result
         return result
 
-    async def revoke(self, session: str, *, now: int) -> None:
-        """Ends one session; it may have ended before."""
+    async def revoke(self, user: str, session: str, *, now: int) -> Logged:
+        """Ends one session of the user; it may have ended before. Returns what is to be announced."""
 
-        async def work(connection: AsyncConnection) -> None:
-            await _revoke(connection, im_session.c.session_id == session, now)
+        async def work(connection: AsyncConnection) -> Logged:
+            await _revoke(connection, (im_session.c.session_id == session) & (im_session.c.user_id == user), now)
+            return await self._revoked(connection, user, session, now)
 
-        await self._database.write(work)
+        return await self._database.write(work)
+
+    async def _revoked(self, connection: AsyncConnection, user: str, session: str, now: int) -> Logged:
+        return await self._log.add(connection, AccessRevoked(user, session=session), now=now)
 
     async def active(self, session: str) -> bool:
         """See `Directory.session_active`."""

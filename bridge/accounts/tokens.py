@@ -5,12 +5,14 @@ from __future__ import annotations
 from sqlalchemy import bindparam, delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aldis.bridge.accounts.announcement_log import AnnouncementLog
 from aldis.bridge.accounts.database import Database
 from aldis.bridge.accounts.errors import LimitReached, SessionEnded, UnknownDevice, UnknownToken
-from aldis.bridge.accounts.records import TokenEntry
+from aldis.bridge.accounts.records import Logged, TokenEntry
 from aldis.bridge.accounts.sessions import revoke_device
 from aldis.bridge.accounts.users import ACTIVE, is_active
 from aldis.bridge.schema import im_token, im_user
+from aldis.broker.ports import AccessRevoked
 
 _LIST = (
     select(
@@ -29,8 +31,9 @@ _LIST = (
 class DeviceTokens:
     """The table `im_token`. A revoked token's row goes: there is nothing left to say about it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, log: AnnouncementLog) -> None:
         self._database = database
+        self._log = log
 
     async def add(self, user: str, entry: TokenEntry, *, hashed: bytes, limit: int) -> None:
         """Stores a new token. Raises `LimitReached` when it would be number `limit` + 1; expired ones do not count."""
@@ -70,31 +73,34 @@ class DeviceTokens:
         entries = [TokenEntry(*row) for row in rows]
         return [entry for entry in entries if entry.expires is None or entry.expires > now]
 
-    async def remove(self, user: str, token_id: str) -> None:
-        """Revokes one of the user's own tokens. Raises `UnknownToken`, for another's token too."""
+    async def remove(self, user: str, token_id: str, *, now: int) -> Logged:
+        """Revokes one of the user's own tokens; what is to be announced. Raises `UnknownToken`, for another's token
+        too."""
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: AsyncConnection) -> Logged:
             result = await connection.execute(
                 delete(im_token).where(im_token.c.token_id == token_id, im_token.c.user_id == user)
             )
             if result.rowcount == 0:
                 raise UnknownToken("you have no such token")
+            return await self._log.add(connection, AccessRevoked(user, session=token_id), now=now)
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
-    async def revoke_device(self, user: str, device: str, *, known: bool, now: int) -> None:
-        """Ends every login and token of the user's device, all or nothing. Raises `UnknownDevice` if there is none
-        and the store does not know the device either (`known`)."""
+    async def revoke_device(self, user: str, device: str, *, known: bool, now: int) -> Logged:
+        """Ends every login and token of the user's device, all or nothing; what is to be announced. Raises
+        `UnknownDevice` if there is none and the store does not know the device either (`known`)."""
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: AsyncConnection) -> Logged:
             sessions = await revoke_device(connection, user, device, now)
             result = await connection.execute(
                 delete(im_token).where(im_token.c.user_id == user, im_token.c.device_id == device)
             )
             if not (known or sessions or result.rowcount):
                 raise UnknownDevice("you have no such device")
+            return await self._log.add(connection, AccessRevoked(user, device=device), now=now)
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
 
 GOOD_TOKEN = (

@@ -32,11 +32,21 @@ MASTER_KEY = b"m" * 32
 
 
 class RecordingBus:
+    """`settling` is what the last call of `settled` found announced; `settles` is its answer."""
+
     def __init__(self) -> None:
         self.announced: list[Announcement] = []
+        self.numbers: list[int] = []
+        self.settling: list[Announcement] = []
+        self.settles = True
 
-    def announce(self, announcement: Announcement) -> None:
+    def announce(self, announcement: Announcement, number: int = 0) -> None:
         self.announced.append(announcement)
+        self.numbers.append(number)
+
+    async def settled(self) -> bool:
+        self.settling = list(self.announced)
+        return self.settles
 
     def subscribe(self, handler: BusHandler) -> None:
         raise AssertionError("the accounts side only speaks")

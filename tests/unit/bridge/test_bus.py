@@ -48,3 +48,15 @@ async def test_a_failing_handler_is_logged_and_does_not_stop_the_others(caplog: 
     await asyncio.sleep(0)
     assert heard == [AccessRevoked("alice")]
     assert "AccessRevoked" in caplog.text
+
+
+async def test_it_has_settled_when_everybody_has_heard_what_was_announced() -> None:
+    bus = LocalBus()
+    heard: list[Announcement] = []
+    bus.subscribe(heard.append)
+    assert await bus.settled()
+    for user in ("alice", "bob"):
+        bus.announce(AccessRevoked(user), 7)
+        assert heard[-1:] != [AccessRevoked(user)]
+        assert await bus.settled()
+        assert heard[-1:] == [AccessRevoked(user)]

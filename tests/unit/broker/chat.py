@@ -12,8 +12,9 @@ from typing import Any
 from aldis.bridge.bus import LocalBus
 from aldis.bridge.credentials import AccessTokens
 from aldis.bridge.group_commit import GroupCommit
+from aldis.broker.compose_cluster import alone
 from aldis.broker.inboxes import Inboxes
-from aldis.broker.ports import Claim, Device, Grant, Item, RelationChanged, Stored, StoreUnavailable
+from aldis.broker.ports import Announcement, Claim, Device, Grant, Item, RelationChanged, Stored, StoreUnavailable
 from aldis.config.settings import Limits, Settings, Timeouts
 from aldis.plugins.services import Services
 from tests import wire
@@ -72,6 +73,7 @@ class Friends:
         self.pairs = {frozenset(pair) for pair in pairs}
         self.unavailable = False
         self.asked = 0
+        self.log: list[tuple[int, Announcement]] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -91,6 +93,14 @@ class Friends:
 
     async def user_active(self, user: str) -> bool:
         return any(user in pair for pair in self.pairs)
+
+    async def announcements(self, after: int, *, limit: int) -> list[tuple[int, Announcement]]:
+        if self.unavailable:
+            raise StoreUnavailable("accounts are away")
+        return [(number, said) for number, said in self.log if number > after][:limit]
+
+    async def newest_announcement(self) -> int:
+        return max((number for number, _ in self.log), default=0)
 
 
 class Chat(Lab):
@@ -167,6 +177,7 @@ async def chatting(
     writer = GroupCommit(store, on_committed=inboxes.committed, retry=timeouts.commit_retry)
     inboxes.writer = writer
     writer.start()
+    holdings = await alone(node)
     bus.subscribe(inboxes.on_announcement)
     bus.subscribe(node.on_announcement)
     made.services = Services(
@@ -176,6 +187,7 @@ async def chatting(
         directory=friends,
         tokens=AccessTokens(bytes(32)),
         bus=bus,
+        holdings=holdings,
         now_ms=lambda: next(clock),
     )
     made.load_plugins()
