@@ -17,7 +17,7 @@ PIP_CHECK := $(if $(UV),uv pip check --quiet --python $(BIN)/python,$(BIN)/pytho
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test check lint types unit bench conformance format lock clean
+.PHONY: help install run cluster test check lint types unit bench conformance format lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ install: $(VENV)/.project $(LINKS) ## Make .venv and install exactly what requir
 
 run: install ## Install, then start the server (make run ARGS="--lan")
 	@exec $(BIN)/aldis up $(ARGS)
+
+cluster: install ## MariaDB, Redis, two nodes, REST API, balancer, all on this machine (ARGS="--nodes 3 --no-balancer")
+	@scripts/test-servers
+	@exec $(BIN)/python -m scripts.cluster $(ARGS)
 
 test: install ## Everything: Debian packages where missing, lint, types, all tests
 	@scripts/test-servers

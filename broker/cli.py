@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _load(options: argparse.Namespace) -> Settings:
     """Profile, variables and flags as they are now. Raises `SettingsError`."""
-    overrides = merge(role_overrides(options.role, options.config), _overrides(options))
+    overrides = merge(role_overrides(options.role), _overrides(options))
     settings = load(options.config, overrides)
     check_role(options.role, settings)
     derived: dict[str, Any] = {}
