@@ -15,13 +15,15 @@ from aldis.bridge.credentials import AccessTokens
 from aldis.bridge.group_commit import GroupCommit
 from aldis.bridge.write_turn import WriteTurn
 from aldis.broker.arrival import Way
+from aldis.broker.cluster import Cluster
+from aldis.broker.compose_cluster import alone, among_others, links
 from aldis.broker.compose_http import http_server, open_ways
 from aldis.broker.compose_secrets import open_secrets
 from aldis.broker.compose_store import STORE_UNAVAILABLE, StartFailed, open_accounts, open_store
 from aldis.broker.connector import Connector, ConnectorError
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.node import STARTING, Node
-from aldis.broker.ports import Store, StoreUnavailable, Writer
+from aldis.broker.ports import Bus, Store, StoreUnavailable, Writer
 from aldis.broker.postbox import LocalPostbox, wall_clock
 from aldis.broker.shutdown import SHUTTING_DOWN, Budget
 from aldis.broker.tls import Certificates, TlsError
@@ -47,7 +49,8 @@ class Server:
         self.node = Node(settings.limits, settings.timeouts, loop)
         self.connector = Connector(_amqtt_config(settings), self.node, loop)
         self.certificates = Certificates()
-        self.bus = LocalBus()
+        self.bus: Bus = LocalBus()
+        self._cluster: Cluster | None = None
         self._turn = WriteTurn()
         self._store: Store | None = None
         self._accounts: Accounts | None = None
@@ -126,6 +129,14 @@ class Server:
         writer.start()
         self._writer = inboxes.writer = writer
         self._accounts = open_accounts(settings, secrets.master_key, self._turn)
+        if settings.cluster is None:
+            holdings = await alone(self.node)
+        else:
+            way = links(settings.cluster, secrets.transfer_key)
+            self._cluster, self.bus = among_others(
+                inboxes, way, self.bus, self._accounts.directory, None, settings.cluster
+            )
+            holdings = self._cluster.holdings
         self.bus.subscribe(inboxes.on_announcement)
         self.bus.subscribe(self.node.on_announcement)
         self.connector.services = Services(
@@ -135,8 +146,11 @@ class Server:
             directory=self._accounts.directory,
             tokens=AccessTokens(secrets.signing_key),
             bus=self.bus,
+            holdings=holdings,
             now_ms=wall_clock,
         )
+        if self._cluster is not None:
+            await self._cluster.open()
         if settings.accounts.enabled:
             self._http = self._http_server(secrets, writer)
 
@@ -217,6 +231,8 @@ class Server:
             budget.missed("an HTTP request")
         if self._writer is not None:
             await budget.spend(0.9, "the group commit", self._writer.stop(budget.left(0.85)))
+        if self._cluster is not None:
+            await budget.spend(0.93, "leaving the cluster", self._cluster.close())
         if self._accounts is not None:
             await budget.spend(0.95, "closing the accounts", self._accounts.close())
         if self._store is not None:

@@ -81,7 +81,7 @@ class AccountsServer:
         settings, turn = self.settings, WriteTurn()
         self._store = await open_store(settings, turn, migrating=False)
         self._accounts = open_accounts(settings, secrets.master_key, turn)
-        self._outlet = await open_bus(settings, secrets)
+        self._outlet = await open_bus(settings, secrets, self._accounts.directory)
         self._writer = GroupCommit(
             self._store,
             on_committed=self._outlet.committed,

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 from aldis.accounts_api.secrets_file import Secrets
 from aldis.bridge.bus import LocalBus
-from aldis.broker.ports import Batch, Bus, Committed
+from aldis.broker.cluster import Links
+from aldis.broker.cluster_bus import ClusterBus
+from aldis.broker.cluster_ports import AnyParcel, Attached, Detached, WakeUp
+from aldis.broker.compose_cluster import links
+from aldis.broker.elsewhere import Elsewhere
+from aldis.broker.inbox_items import live_item
+from aldis.broker.ports import Batch, Bus, Committed, Directory
+from aldis.config.cluster import Cluster as ClusterSettings
 from aldis.config.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class Outlet(Protocol):
@@ -26,7 +38,7 @@ class InProcess:
     """Where there are no other nodes to tell."""
 
     def __init__(self) -> None:
-        self.bus = LocalBus()
+        self.bus: Bus = LocalBus()
 
     def committed(self, batch: Batch, committed: Committed) -> None:
         """Nobody is connected to this process."""
@@ -35,6 +47,82 @@ class InProcess:
         """Nothing waits."""
 
 
-async def open_bus(settings: Settings, secrets: Secrets) -> Outlet:
+class ToNodes:
+    """Among nodes, but holding no devices. Keeps `Outlet`, and `Receiver` and `StatusEvents` as far as they concern
+    it: it has to know where users are."""
+
+    def __init__(self, way: Links, directory: Directory, settings: ClusterSettings) -> None:
+        self.bus: Bus = ClusterBus(LocalBus(), way.transfer, directory, settings.settle)
+        self._way = way
+        self._elsewhere = Elsewhere(way.transfer, way.status, self._spawn, max_known_users=settings.max_known_users)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        await self._way.status.open(self)
+        await self._way.transfer.open(self)
+
+    async def close(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+        await self._way.transfer.close()
+        await self._way.status.close()
+
+    def committed(self, batch: Batch, committed: Committed) -> None:
+        for message, stored in zip(batch.messages, committed.stored, strict=True):
+            if not stored.repeated and self._elsewhere.concerns(message.recipient, stored.n):
+                self._elsewhere.item(message.recipient, live_item(message, stored.n, stored.mid))
+        self._elsewhere.send_items()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("%s failed", task.get_name(), exc_info=task.exception())
+
+    # What the nodes say
+
+    def received(self, source: str, parcels: Sequence[AnyParcel]) -> None:
+        for parcel in parcels:
+            if isinstance(parcel, Attached):
+                self._elsewhere.whereabouts.attached(source, parcel.users)
+                for user in parcel.users:
+                    if newest := self._elsewhere.whereabouts.recent(user):
+                        self._way.transfer.send(source, WakeUp(user, newest))
+            elif isinstance(parcel, Detached):
+                self._elsewhere.whereabouts.detached(source, parcel.users)
+
+    def missed(self, source: str | None) -> None:
+        self._elsewhere.whereabouts.missed()
+
+    def joined(self, node: str) -> None:
+        self._elsewhere.whereabouts.missed()
+
+    def gone(self, node: str) -> None:
+        self._elsewhere.whereabouts.gone(node)
+
+    # What the user status says
+
+    def lease_lost(self) -> None:
+        """Nothing is held here."""
+
+    def superseded(self) -> None:
+        logger.error(
+            "another process has taken the name %s; what is announced goes out all the same", self._way.status.node
+        )
+
+    def left_behind(self, users: Sequence[str]) -> None:
+        """A node has died and we have cleared up after it; friends are told when these users come back."""
+
+
+async def open_bus(settings: Settings, secrets: Secrets, directory: Directory) -> Outlet:
     """The outlet for these settings, ready to use; an unreachable Redis is no error."""
-    return InProcess()
+    if settings.cluster is None:
+        return InProcess()
+    name = f"accounts.{settings.cluster.node}"[:64]
+    outlet = ToNodes(links(settings.cluster, secrets.transfer_key, name=name), directory, settings.cluster)
+    await outlet.open()
+    return outlet

@@ -20,6 +20,7 @@ from aldis.broker.core.token_bucket import Allowance
 from aldis.broker.packet_handlers import HANDLERS, Pending
 
 if TYPE_CHECKING:
+    from aldis.broker.cluster_ports import Holding
     from aldis.broker.node import Node
 
 _MAX_RECEIPT_TOPICS = 100
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
         "device",
         "grant",
         "heard",
+        "holding",
         "keep_alive",
         "listener",
         "network",
@@ -90,6 +92,7 @@ class Connection(asyncio.Protocol):
         self.session: Session | None = None
         self.device: Any = None  # the inbox side's handle, set while attached
         self.grant: Any = None
+        self.holding: Holding | None = None  # as what the user status knows this connection
         self.plugin_session: Any = None
         self.receipt_topics: dict[str, bytes] = {}  # by peer, encoded; empty where not wanted
         self.allowance: Allowance | None = None

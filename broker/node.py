@@ -32,6 +32,7 @@ from aldis.broker.sessions import Sessions
 if TYPE_CHECKING:
     from aldis.broker.connection import Connection
     from aldis.broker.elsewhere import Elsewhere
+    from aldis.broker.retained_keeper import RetainedKeeper
     from aldis.config.settings import Limits, Timeouts
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Node:
     """
 
     def __init__(self, limits: Limits, timeouts: Timeouts, loop: asyncio.AbstractEventLoop) -> None:
+        self.name = ""  # among others; set at start
         self.limits = limits
         self.timeouts = timeouts
         self.figures = Figures()
@@ -65,6 +67,7 @@ class Node:
         self.inboxes: InboxSide | None = None
         self.elsewhere: Elsewhere | None = None
         self.arrivals: Arrivals | None = None
+        self.retained_keeper: RetainedKeeper | None = None
         self.packets_received: Callable[[Connection, bytes, int], None] | None = None
         self.packets_sent: Callable[[Connection, bytes], None] | None = None
         self.on_tick: list[Callable[[float], None]] = []

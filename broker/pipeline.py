@@ -95,7 +95,10 @@ class Publication(AckSlot):
             self._stage += 1
             if not stage(self):
                 return
-        node.router.publish(self.message, self.denied)
+        message = self.message
+        node.router.publish(message, self.denied)
+        if node.elsewhere is not None and self.levels[0] == "devices" and len(self.levels) > 1:
+            node.elsewhere.pass_on(self.levels[1], message, retain=message.retain)
         self.settle()
 
     def waits(self) -> None:

@@ -58,6 +58,12 @@ class Receipts:
         for newer in self._readings.get(state.peer, ()):
             newer.add((state.reader, kind))
 
+    def heard(self, peer: str, reader: str, payload: bytes) -> None:
+        """Another node has told a receipt: it is newer than what is being read from the store for the same user."""
+        kind = "delivered" if b'"delivered"' in payload else "read"
+        for newer in self._readings.get(peer, ()):
+            newer.add((reader, kind))
+
     def found(self, states: Iterable[ReceiptState]) -> None:
         """States that were read from the store because what was told live may have been lost: told again, here only."""
         for state in states:

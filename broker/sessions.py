@@ -61,12 +61,24 @@ class Sessions:
             code = ConnectReturn.SERVER_UNAVAILABLE
         if connection.closed is not None:
             return
-        node.figures.connects[code] += 1
         if code is ConnectReturn.ACCEPTED:
-            self._open(connection, packet, (node.decisions.user_of(connection), client_id))
+            user = node.decisions.user_of(connection)
+            if node.arrivals is not None:
+                await node.arrivals.arrive(connection, user, client_id, clean=packet.clean)
+            self._enter(connection, packet, (user, client_id))
         else:
+            node.figures.connects[code] += 1
             connection.send(encode_connack(code, session_present=False))
             connection.end(CloseReason.REFUSED, code.name.lower())
+
+    def _enter(self, connection: Connection, packet: Connect, key: SessionKey) -> None:
+        """Admitted, and known to the user status; it may have ended meanwhile."""
+        node = self._node
+        if connection.closed is None:
+            node.figures.connects[ConnectReturn.ACCEPTED] += 1
+            self._open(connection, packet, key)
+        elif node.arrivals is not None:
+            node.arrivals.left(connection, away=key in self.subscribers)
 
     async def _judge(self, connection: Connection, packet: Connect, client_id: str) -> ConnectReturn:
         node = self._node
@@ -99,7 +111,7 @@ class Sessions:
 
     def _ephemeral_id(self) -> str:
         self._ephemeral += 1
-        return f"{EPHEMERAL}{self._ephemeral}"
+        return f"{EPHEMERAL}{self._node.name}{self._ephemeral}"
 
     def _open(self, connection: Connection, packet: Connect, key: SessionKey) -> None:
         node = self._node

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from aldis.bridge.credentials import AccessTokens
+from aldis.broker.holdings import Holdings
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.node import Node
 from aldis.broker.ports import Bus, Directory
@@ -37,6 +38,7 @@ class Services:
     directory: Directory
     tokens: AccessTokens
     bus: Bus
+    holdings: Holdings
     now_ms: Callable[[], int]
 
 

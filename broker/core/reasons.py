@@ -41,6 +41,8 @@ class CloseReason(StrEnum):
     ACCESS_REVOKED = "access revoked"
     BAD_TOPIC = "bad topic in PUBLISH"
     PLUGIN_FAILED = "a plugin failed"
+    SUPERSEDED = "another process is this node now"
+    STORE_DOWN = "store down for long"
     SERVER_SHUTDOWN = "server shutting down"
     INTERNAL_ERROR = "internal error"
 

@@ -10,7 +10,9 @@ from typing import Any
 from aldis.bridge.bus import LocalBus
 from aldis.bridge.credentials import AccessTokens
 from aldis.bridge.group_commit import GroupCommit
+from aldis.bridge.memory_status import MemoryUserStatus
 from aldis.broker.connection import Connection
+from aldis.broker.holdings import Holdings
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.node import Node
 from aldis.broker.ports import StoreUnavailable
@@ -63,6 +65,7 @@ class World:
             directory=Friends(("u", "v")),
             tokens=AccessTokens(bytes(32)),
             bus=bus,
+            holdings=Holdings(MemoryUserStatus(""), lambda: 0, patience=1.0),
             now_ms=lambda: next(ticks),
         )
         made.load_plugins()
