@@ -32,6 +32,7 @@ class StatusBoard:
         self.nodes: list[MemoryUserStatus] = []
         """All that are open, in the order of their opening; also those without a lease."""
         self.users: dict[str, dict[str, _Entry]] = {}
+        self._untold: list[str] = []
 
     def next_turn(self) -> int:
         # microseconds: a new process goes on above what the last one has given out
@@ -50,6 +51,9 @@ class StatusBoard:
     def mend(self) -> None:
         """Everybody reaches it again, takes the lease that it lacks, and is told `lease_lost` in any case."""
         self.reachable = True
+        for node, status in list(self.leases.items()):
+            if status not in self.nodes:
+                self.lapse(node)
         for status in list(self.nodes):
             status.renew(was_away=True)
 
@@ -57,6 +61,7 @@ class StatusBoard:
         """Everything is lost. Those who are alive notice."""
         self.users.clear()
         self.leases.clear()
+        self._untold.clear()
         if self.reachable:
             for status in list(self.nodes):
                 status.renew()
@@ -64,8 +69,12 @@ class StatusBoard:
     def lapse(self, node: str) -> None:
         """The lease of this node runs out, as if its process were dead or stood still: what it held is removed, and a
         living node is told. One that only stood still goes on with `MemoryUserStatus.renew`, or with its next call."""
-        dead = self.leases.pop(node)
-        self.remove(dead)
+        self.remove(self.leases.pop(node))
+
+    def die(self, node: str) -> None:
+        """The process that has the name is dead, and never comes back."""
+        self.nodes.remove(self.leases[node])
+        self.lapse(node)
 
     def remove(self, dead: MemoryUserStatus) -> None:
         """What a process without a lease has held."""
@@ -79,12 +88,17 @@ class StatusBoard:
                 left.append(user)
             if not devices:
                 del self.users[user]
-        if left:
-            for living in self.leases.values():
-                living.tell_left(left)
-                break
+        self._untold += left
+        self.tell_left()
 
-    # What is asked
+    def tell_left(self) -> None:
+        """Tells one living node who has gone; without one, the next that comes."""
+        gone = [user for user in self._untold if not self.is_present(user)]
+        living = next(iter(self.leases.values()), None)
+        if gone and living is not None:
+            living.tell(lambda events: events.left_behind(gone))
+        if living is not None:
+            self._untold.clear()
 
     def is_present(self, user: str) -> bool:
         return any(entry.present for entry in self.users.get(user, {}).values())
@@ -99,6 +113,7 @@ class MemoryUserStatus:
         self._events: StatusEvents | None = None
         self._superseded = False
         self._had_nothing = True
+        self.incarnation = 0
 
     async def open(self, events: StatusEvents) -> None:
         self._events = events
@@ -109,10 +124,10 @@ class MemoryUserStatus:
         self._had_nothing = False
 
     async def close(self) -> None:
-        if self._events is None:
+        board = self._board
+        if self not in board.nodes:
             return
         self._events = None
-        board = self._board
         board.nodes.remove(self)
         if board.reachable and board.leases.get(self.node) is self:
             board.lapse(self.node)
@@ -172,28 +187,27 @@ class MemoryUserStatus:
         if self._events is None or self._superseded or not self._board.reachable:
             return
         holder = self._board.leases.get(self.node)
-        if holder is None:
+        if holder is None or holder.incarnation < self.incarnation:
             self._take_name()
         elif holder is not self:
             self._superseded = True
-            self._soon(lambda events: events.superseded())
+            self.tell(lambda events: events.superseded())
         elif was_away:
-            self._soon(lambda events: events.lease_lost())
-
-    def tell_left(self, users: Sequence[str]) -> None:
-        self._soon(lambda events: events.left_behind(users))
+            self.tell(lambda events: events.lease_lost())
 
     def _take_name(self) -> None:
         board = self._board
+        self.incarnation = self.incarnation or board.next_turn()
         older = board.leases.get(self.node)
         board.leases[self.node] = self
         if older is not None:
             asyncio.get_running_loop().call_soon(older.renew)
             board.remove(older)
+        board.tell_left()
         if not self._had_nothing:
-            self._soon(lambda events: events.lease_lost())
+            self.tell(lambda events: events.lease_lost())
 
-    def _soon(self, tell: Callable[[StatusEvents], None]) -> None:
+    def tell(self, tell: Callable[[StatusEvents], None]) -> None:
         """In a later turn of the loop, unless the node has closed by then."""
 
         def told() -> None:

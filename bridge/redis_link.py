@@ -21,13 +21,14 @@ CONNECTIONS = 4
 
 class RedisLink:
     """Runs scripts. Whoever meets a failure pays the time-out once: from then on `run` refuses at once, until `probe`
-    has succeeded, which somebody must call now and then. `failed` is set at each failure."""
+    has succeeded, which somebody must call now and then. `failed` is set at each failure. `bound` is the time-out of
+    one script, in seconds."""
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
         self._client = server.client(size=CONNECTIONS)
         # Beside the time-outs of each step, for all of them: a connection to wait for, a session, the answer.
-        self._bound = server.connect_timeout + server.answer_timeout
+        self.bound = server.connect_timeout + server.answer_timeout
         self._trouble: str | None = "it was never reached"
         self._running = 0
         self._idle = asyncio.Event()
@@ -49,7 +50,7 @@ class RedisLink:
         self._running += 1
         self._idle.clear()
         try:
-            async with asyncio.timeout(self._bound):
+            async with asyncio.timeout(self.bound):
                 answer = await self._ask(script, arguments)
         except (redis.RedisError, OSError, TimeoutError) as error:
             words = str(error) or type(error).__name__

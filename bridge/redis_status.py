@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -61,13 +62,16 @@ class RedisUserStatus:
         self._lease = lease
         self._grace = lease / RENEWALS if grace is None else grace
         self._link = RedisLink(server)
+        self._process = secrets.token_hex(8)
         self._incarnation = 0  # 0: Redis has not given us one yet
         self._grant = 0
         self._highest = 0
+        self._ahead = 0.0  # of Redis' clock to the loop's, in seconds
         self._had_nothing = True
         self._events: StatusEvents | None = None
         self._superseded = False
         self._told: list[Any] = []
+        self._tending = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._sets: dict[bytes, frozenset[str]] = {b"": frozenset()}
 
@@ -146,7 +150,8 @@ class RedisUserStatus:
 
     def _writing(self) -> tuple[str | int, ...]:
         """What every script that writes begins with."""
-        return self._prefix, self.node, self._incarnation, max(1, round(self._lease * 1_000)), self._highest
+        lease = max(1, round(self._lease * 1_000))
+        return self._prefix, self.node, self._incarnation, lease, self._highest, self._process
 
     async def _write(self, script: Script, *arguments: str | bytes | int) -> list[Any] | None:
         """The answer after the grant; None if a younger process has our name."""
@@ -156,6 +161,9 @@ class RedisUserStatus:
         if answer is None:
             self._lose_name()
             return None
+        if answer == 0:
+            self._link.failed.set()  # the next renewal asks what time it is
+            raise StatusUnavailable("the clock of Redis has leapt")
         grant, *rest = _decode(answer)
         if grant:
             self._granted(grant)
@@ -166,7 +174,8 @@ class RedisUserStatus:
     async def _hold(self, asked: Sequence[tuple[str, str, int, int]]) -> list[tuple[int, str, bool, str, int]]:
         """For each the turn that stands, who holds it, whether it was the user's first, and who held it before (nobody:
         empty) under which turn."""
-        answer = await self._write(HOLD, _encode([value for each in asked for value in each]))
+        by_when = round((asyncio.get_running_loop().time() + self._ahead + self._link.bound) * 1_000_000)
+        answer = await self._write(HOLD, _encode([value for each in asked for value in each]), by_when)
         if answer is None:
             raise StatusUnavailable(f"a younger process has taken the name {self.node}")
         fields = iter(answer)
@@ -223,7 +232,7 @@ class RedisUserStatus:
             if not more:
                 await self._pause()
             if self._events is None:
-                return
+                break
             try:
                 more = await self._tend()
             except Exception:
@@ -242,9 +251,14 @@ class RedisUserStatus:
 
     async def _tend(self) -> bool:
         """True if there is more to do at once."""
+        async with self._tending:
+            return self._events is not None and await self._tend_alone()
+
+    async def _tend_alone(self) -> bool:
         told, self._told = self._told, []
         was_away = not self._link.up
         numbers = PORTION, round(self._grace * 1_000_000), max(1, round(self._lease * 1_000))
+        begun = asyncio.get_running_loop().time()
         try:
             answer = await self._link.probe(TEND, (*self._writing(), _encode(told), *numbers))
         except StatusUnavailable:
@@ -255,8 +269,9 @@ class RedisUserStatus:
         if answer is None:
             self._lose_name()
             return False
-        incarnation, grant, more, *left = _decode(answer)
+        incarnation, grant, more, time, *left = _decode(answer)
         self._incarnation = incarnation
+        self._ahead = time / 1_000_000 - begun
         self._granted(grant, was_away=was_away)
         if left and self._events is not None:
             self._tell_left(left[::2])

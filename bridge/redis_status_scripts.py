@@ -2,7 +2,7 @@
 
 Keys, below the cluster's prefix:
 
-    {prefix}:node:{node}                 string "incarnation grant", with an expiry: the node's lease
+    {prefix}:node:{node}                 string "incarnation grant process", with an expiry: the lease
     {prefix}:nodes                       hash "node incarnation" -> when (us) it was first seen without a lease, 0 never
     {prefix}:user:{user}                 hash device -> "node incarnation turn present": who holds it
     {prefix}:held:{node}:{incarnation}   set of "length:user" + device: what this process holds, for the removal
@@ -69,7 +69,9 @@ local function is_present(user)
 end
 """
 
-# ARGV[2] to [5]: node, its incarnation (0: a new process), lease in milliseconds, highest number it has seen.
+# ARGV[2] to [6]: node, its incarnation (0: not known yet), lease in milliseconds, highest number it has seen, and what
+# tells this process from others of its name. By that an answer that was lost, or a script that Redis runs late, after
+# it stood still, does not make a process its own successor.
 WRITING = """
 local me, incarnation, lease = ARGV[2], ARGV[3], ARGV[4]
 local time = redis.call('TIME')
@@ -117,9 +119,12 @@ end
 -- The grant, or false where a younger process has the name.
 local function admit()
   local key = prefix .. ':node:' .. me
-  local holder, grant
+  local holder, grant, process
   local value = redis.call('GET', key)
-  if value then holder, grant = string.match(value, '^(%d+) (%d+)$') end
+  if value then holder, grant, process = string.match(value, '^(%d+) (%d+) (%x+)$') end
+  if incarnation == '0' and process == ARGV[6] then
+    incarnation = holder
+  end
   if incarnation == '0' then
     turn = math.max(turn, tonumber(holder or 0))
     incarnation = next_turn()
@@ -130,23 +135,26 @@ local function admit()
     return false
   end
   grant = next_turn()
-  redis.call('SET', key, incarnation .. ' ' .. grant, 'PX', lease)
+  redis.call('SET', key, incarnation .. ' ' .. grant .. ' ' .. ARGV[6], 'PX', lease)
   redis.call('HSET', prefix .. ':nodes', me .. ' ' .. incarnation, 0)
   leases[me] = incarnation
   return grant
 end
 """
 
-# ARGV[6]: user, device, turn (0: a new arrival), present (1 or 0), and so on. A holding whose device was later held by
+# ARGV[7]: user, device, turn (0: a new arrival), present (1 or 0), and so on. A holding whose device was later held by
 # somebody living changes nothing. Answers the grant, then for each the turn that stands, by whom, whether no device of
 # the user was there before, and by whom and under which turn this one was held until now.
+# [8]: by when, in microseconds of Redis' clock. Who stood still, Redis or the way to it, must not do late what nobody
+# waits for any more: it would take the device from where it has gone in the meantime. Answers 0 then.
 HOLD = _script(
     READING,
     WRITING,
     """
+if now > tonumber(ARGV[8]) then return 0 end
 local grant = admit()
 if not grant then return false end
-local asked = cmsgpack.unpack(ARGV[6])
+local asked = cmsgpack.unpack(ARGV[7])
 local answer = {tonumber(grant)}
 for i = 1, #asked, 4 do
   local user, device, its_turn, present = asked[i], asked[i + 1], asked[i + 2], asked[i + 3]
@@ -184,14 +192,14 @@ return cmsgpack.pack(answer)
 """,
 )
 
-# ARGV[6]: user, device, turn, and so on; ARGV[7]: away or offline. Answers the grant (0 for a process that has lost its
+# ARGV[7]: user, device, turn, and so on; ARGV[8]: away or offline. Answers the grant (0 for a process that has lost its
 # name), then for each what the Protocol promises.
 RELEASE = _script(
     READING,
     WRITING,
     """
 local grant = admit()
-local asked = cmsgpack.unpack(ARGV[6])
+local asked = cmsgpack.unpack(ARGV[7])
 local answer = {tonumber(grant or 0)}
 for i = 1, #asked, 3 do
   local user, device, its_turn = asked[i], asked[i + 1], text(asked[i + 2])
@@ -205,7 +213,7 @@ for i = 1, #asked, 3 do
       others = others or counts
     else
       changed = counts
-      if ARGV[7] == 'away' then
+      if ARGV[8] == 'away' then
         redis.call('HSET', key, device, node .. ' ' .. of .. ' ' .. held_turn .. ' 0')
       else
         redis.call('HDEL', key, device)
@@ -213,7 +221,7 @@ for i = 1, #asked, 3 do
       end
     end
   end
-  answer[#answer + 1] = not others and (changed or ARGV[7] == 'away')
+  answer[#answer + 1] = not others and (changed or ARGV[8] == 'away')
 end
 keep_turn()
 return cmsgpack.pack(answer)
@@ -254,8 +262,9 @@ return table.concat(signs)
 )
 
 # Renews the lease; then, if nobody else does, removes a portion of what the dead have left, forgets those who were told
-# and answers whom to tell next. ARGV[6]: (user, turn) that were told; [7] portion; [8] grace in microseconds; [9] how
-# long others keep off, in milliseconds. Answers incarnation, grant, whether there is more to do, then (user, turn).
+# and answers whom to tell next. ARGV[7]: (user, turn) that were told; [8] portion; [9] grace in microseconds; [10] how
+# long others keep off, in milliseconds. Answers incarnation, grant, whether there is more to do, the time in
+# microseconds, then (user, turn).
 TEND = _script(
     READING,
     WRITING,
@@ -263,15 +272,15 @@ TEND = _script(
 local grant = admit()
 if not grant then return false end
 local lock, mine = prefix .. ':sweeping', me .. ' ' .. incarnation
-local left, portion = prefix .. ':left', tonumber(ARGV[7])
-local answer = {tonumber(incarnation), tonumber(grant), false}
+local left, portion = prefix .. ':left', tonumber(ARGV[8])
+local answer = {tonumber(incarnation), tonumber(grant), false, now}
 local sweeper = redis.call('GET', lock)
 if sweeper and sweeper ~= mine then
   keep_turn()
   return cmsgpack.pack(answer)
 end
 
-local told = cmsgpack.unpack(ARGV[6])
+local told = cmsgpack.unpack(ARGV[7])
 for i = 1, #told, 2 do
   local since = redis.call('ZSCORE', left, told[i])
   if since and tonumber(since) == told[i + 1] then redis.call('ZREM', left, told[i]) end
@@ -300,7 +309,7 @@ for i = 1, #known, 2 do
     if since > 0 then redis.call('HSET', prefix .. ':nodes', name, 0) end
   elseif not holder and since == 0 then
     redis.call('HSET', prefix .. ':nodes', name, text(now))
-  elseif holder or now - since >= tonumber(ARGV[8]) then
+  elseif holder or now - since >= tonumber(ARGV[9]) then
     local held = held_key(node, of)
     local names = portion > 0 and redis.call('SRANDMEMBER', held, portion) or {}
     portion = portion - #names
@@ -317,7 +326,7 @@ for i = 1, #known, 2 do
   end
 end
 
-local waiting = redis.call('ZRANGE', left, 0, tonumber(ARGV[7]) - 1, 'WITHSCORES')
+local waiting = redis.call('ZRANGE', left, 0, tonumber(ARGV[8]) - 1, 'WITHSCORES')
 for i = 1, #waiting, 2 do
   if is_present(waiting[i]) then
     redis.call('ZREM', left, waiting[i])
@@ -328,7 +337,7 @@ for i = 1, #waiting, 2 do
 end
 answer[3] = answer[3] or #waiting > 0
 if answer[3] then
-  redis.call('SET', lock, mine, 'PX', ARGV[9])
+  redis.call('SET', lock, mine, 'PX', ARGV[10])
 elseif sweeper then
   redis.call('DEL', lock)
 end
