@@ -45,18 +45,29 @@ class TransferLimits:
 
 
 class _Question:
-    """One call of `settled`: who has yet to answer."""
+    """One call of `settled`: who has yet to answer, and from which number on it must have handled everything."""
 
-    __slots__ = ("outcome", "waiting")
+    __slots__ = ("outcome", "since")
 
-    def __init__(self, waiting: set[str], outcome: asyncio.Future[bool]) -> None:
-        self.waiting = waiting
+    def __init__(self, since: dict[str, int], outcome: asyncio.Future[bool]) -> None:
+        self.since = since
         self.outcome = outcome
 
-    def settle(self, node: str, whole: bool) -> None:
-        self.waiting.discard(node)
-        if not self.outcome.done() and (not whole or not self.waiting):
-            self.outcome.set_result(whole)
+    def answered(self, node: str, whole_from: int) -> None:
+        since = self.since.get(node)
+        if since is not None and whole_from > since:
+            self.end(False)
+        else:
+            self.excuse(node)
+
+    def excuse(self, node: str) -> None:
+        self.since.pop(node, None)
+        if not self.since:
+            self.end(True)
+
+    def end(self, outcome: bool) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
 
 
 class FramedTransfer(ABC):
@@ -98,6 +109,7 @@ class FramedTransfer(ABC):
         self._connected_since = -math.inf
         self._links = 0
         self._unanswered = 0
+        self._known_since: dict[str, int] = {}
         self._questions: dict[int, _Question] = {}
         self._last_token = 0
         self._settled_up_to = 0
@@ -140,7 +152,7 @@ class FramedTransfer(ABC):
         self._out.drop_waiting()
         self._listening_since = math.inf
         for question in self._questions.values():
-            question.settle("", False)
+            question.end(False)
 
     def send(self, node: str, parcel: AnyParcel) -> None:
         if node != self.node and self._closing is None:
@@ -163,13 +175,14 @@ class FramedTransfer(ABC):
             await asyncio.sleep(min(left, self.limits.heartbeat / 4))
         self._flush()
         told = self._out.told
-        waiting = set(self._in.alive)
-        if not waiting:
+        # Whoever joined later need not have what was told before it was there.
+        since = {node: 1 + max(self._settled_up_to, self._known_since[node]) for node in self._in.alive}
+        if not since:
             return True
         self._last_token += 1
         token = self._last_token
-        question = self._questions[token] = _Question(waiting, self._loop.create_future())
-        self._out.note(ALL, Asked(token, self._settled_up_to + 1))
+        question = self._questions[token] = _Question(since, self._loop.create_future())
+        self._out.note(ALL, Asked(token))
         self._flush_soon()
         try:
             async with asyncio.timeout_at(deadline):
@@ -273,30 +286,32 @@ class FramedTransfer(ABC):
                 if isinstance(note, Bye):
                     self._left.set()
             elif isinstance(note, Asked):
-                whole = self._in.whole(taken.source, note.since, moment, self.limits.peer_timeout)
-                self._out.note(taken.source, Answered(note.token, whole))
+                whole_from = self._in.whole_from(taken.source, moment, self.limits.peer_timeout)
+                self._out.note(taken.source, Answered(note.token, whole_from))
                 self._flush_soon()
             elif isinstance(note, Answered):
                 question = self._questions.get(note.token)
                 if question is not None:
-                    question.settle(taken.source, note.whole)
+                    question.answered(taken.source, note.whole_from)
             elif self._in.leave(taken.source):
                 self._node_gone(taken.source)
 
     def _node_joined(self, node: str) -> None:
         logger.info("node %s is there", node)
+        self._known_since[node] = self._out.told
         self._excuse(node)
         self._tell(lambda receiver: receiver.joined(node))
 
     def _node_gone(self, node: str) -> None:
         logger.info("node %s is gone", node)
+        self._known_since.pop(node, None)
         self._excuse(node)
         self._tell(lambda receiver: receiver.gone(node))
 
     def _excuse(self, node: str) -> None:
         """The process that was asked is there no more."""
         for question in self._questions.values():
-            question.settle(node, True)
+            question.excuse(node)
 
     def _tell(self, what: Callable[[Receiver], None]) -> None:
         if self._receiver is None or self._closing is not None:

@@ -50,18 +50,16 @@ class Beat(Note, frozen=True, tag=1):
 
 
 class Asked(Note, frozen=True, tag=2):
-    """Answer when you have handled everything told until this frame. `since` is the number of the first frame that
-    matters."""
+    """Answer when you have handled everything that I told to all until this frame."""
 
     token: int
-    since: int
 
 
 class Answered(Note, frozen=True, tag=3):
-    """`whole`: nothing was missing from where it mattered."""
+    """I have, from your frame number `whole_from` on."""
 
     token: int
-    whole: bool
+    whole_from: int
 
 
 class Bye(Note, frozen=True, tag=4):

@@ -127,13 +127,11 @@ class Inbound:
         self._own = frame.number
         return Taken(frame.source, [], frame.notes, own=True)
 
-    def whole(self, node: str, since: int, moment: float, forgiven: float) -> bool:
-        """Whether everything that `node` told to all has come from its frame number `since` on. A hole is forgiven
-        after so many seconds: by then its receiver has read again what it was about."""
-        source = self._sources.get(node)
-        if source is None:
-            return False
-        return since >= source.whole_from or moment - source.broken > forgiven
+    def whole_from(self, node: str, moment: float, forgiven: float) -> int:
+        """The number from which on everything that `node` told to all has come. A hole is forgiven after so many
+        seconds: by then its receiver has read again what it was about."""
+        source = self._sources[node]
+        return source.whole_from if moment - source.broken <= forgiven else 0
 
     def leave(self, node: str) -> bool:
         """The node has said good-bye. False if it was not there."""
