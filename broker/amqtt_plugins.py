@@ -145,6 +145,11 @@ class PluginDecisions:
                 hook(user)
             if self._node.inboxes is not None:
                 self._node.inboxes.forget_user(user)
+            if self._node.retained_keeper is not None:
+                self._node.retained_keeper.left(user)
+
+    def present(self, user: str) -> bool:
+        return user in self._users
 
     def will_allowed(self, user: str, topic: str) -> bool:
         return all(hook(user, topic) for hook in self._willing)

@@ -7,7 +7,7 @@ Inbox messages do not pass here: they go through the store and the feeds. What d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aldis.broker.core.packets import Message
 from aldis.broker.core.retained import Retained
@@ -23,6 +23,16 @@ Route = list[Target]
 _MAX_ROUTES_CACHED = 20_000
 _MAX_CACHED_TOPIC = 256
 """Characters of a topic whose route is remembered; so the memory of routes is bounded in bytes, too."""
+
+
+class Keeper(Protocol):
+    """Whoever keeps retained messages for longer than the memory of this node."""
+
+    def admits(self, message: Message) -> bool:
+        """Whether the message may be retained."""
+
+    def changed(self, message: Message) -> None:
+        """This is its topic's retained message now; or there is none, if it is empty."""
 
 
 class Subscriber:
@@ -42,6 +52,7 @@ class Router:
     remembered until any subscription changes; the memory of routes is bounded. `on_retained`, where set, is told every
     message that is now retained, and with an empty payload every topic that no longer is; `on_not_retained` every
     message that did not fit, and `on_full` every connection for which a message was dropped because its queue is full.
+    `keeper`, where set, has retained messages beyond this memory.
     """
 
     def __init__(
@@ -56,6 +67,7 @@ class Router:
         self.on_retained: Callable[[Message], None] | None = None
         self.on_not_retained: Callable[[Message], None] | None = None
         self.on_full: Callable[[Connection], None] | None = None
+        self.keeper: Keeper | None = None
         self._touch = touch
         self._routes: dict[str, Route] = {}
         self._routes_version = 0
@@ -104,13 +116,16 @@ class Router:
     def retain(self, message: Message) -> None:
         """Keeps the last message of a topic, if it fits; an empty one forgets it [MQTT-3.3.1-10]."""
         known = self.retained.get(message.topic) is not None
-        kept = self.retained.keep(message)
+        keeper = self.keeper
+        kept = (keeper is None or keeper.admits(message)) and self.retained.keep(message)
         if not kept:
             if self.on_not_retained is not None:
                 self.on_not_retained(message)
             message = Message(message.topic, b"", message.qos, retain=True)
         if self.on_retained is not None and (known or message.payload):
             self.on_retained(message)
+        if keeper is not None:
+            keeper.changed(message)
 
     def subscribe(self, subscriber: Subscriber, filter: str, qos: int) -> None:
         self.subscriptions.add(filter, subscriber, qos)

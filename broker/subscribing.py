@@ -10,7 +10,7 @@ from aldis.broker.core.codec import SUBSCRIPTION_REFUSED
 from aldis.broker.core.packets import Subscribe, Unsubscribe
 from aldis.broker.core.reasons import CloseReason, ProtocolViolation
 from aldis.broker.core.session import Session
-from aldis.broker.core.topics import TopicError, check_filter
+from aldis.broker.core.topics import TopicError, check_filter, overlaps
 from aldis.broker.ports import TooManyDevices
 from aldis.broker.router import Subscriber
 
@@ -29,6 +29,9 @@ _JUDGED_AT_ONCE = 500
 """Filters judged before others have their turn."""
 
 _POLL = 0.02
+
+_LEVEL = frozenset("/+#")
+"""What no level of a topic can have in it."""
 
 
 async def subscribe(node: Node, connection: Connection, session: Session, packet: Subscribe) -> None:
@@ -52,10 +55,11 @@ async def subscribe(node: Node, connection: Connection, session: Session, packet
         node.router.subscribe(subscriber, filter, qos)
     if granted and not await _attach(node, connection, session, subscriber, granted):
         codes, granted = [SUBSCRIPTION_REFUSED] * len(codes), []
+    await _read_retained(node, session, subscriber, granted)
     connection.receipt_topics.clear()
     connection.suback(packet.packet_id, codes)
     for filter, qos in granted:
-        if not await _send_retained(node, subscriber, filter, qos):
+        if not await send_retained(node, subscriber, filter, qos):
             return
         node.decisions.subscribed(connection, filter, qos)
     if granted and node.inboxes is not None:
@@ -95,12 +99,26 @@ async def _attach(
     return True
 
 
-async def _send_retained(node: Node, subscriber: Subscriber, filter: str, qos: int) -> bool:
-    """As fast as the client takes them, and so that others have their turn: there may be very many. False: the
-    connection has ended meanwhile."""
+async def _read_retained(node: Node, session: Session, subscriber: Subscriber, granted: Granted) -> None:
+    """Before the SUBACK, but not for long: what the store keeps below `devices/{user}/`, if a filter reaches there. If
+    it takes longer, the subscription gets it later."""
+    keeper, user = node.retained_keeper, session.user
+    if keeper is None or not user or not _LEVEL.isdisjoint(user):
+        return
+    filters = [(filter, qos) for filter, qos in granted if overlaps(filter, f"devices/{user}/#")]
+    if filters and not await keeper.ready(user):
+        for filter, qos in filters:
+            keeper.later(user, subscriber, filter, qos)
+
+
+async def send_retained(
+    node: Node, subscriber: Subscriber, filter: str, qos: int, among: frozenset[str] | None = None
+) -> bool:
+    """What is retained where the filter matches, and `among` these topics; as fast as the client takes it, and so that
+    others have their turn: there may be very much. False: the connection has ended meanwhile."""
     allowance = node.limits.max_write_buffer
     for number, (topic, message) in enumerate(node.router.retained.match(filter), 1):
-        if await node.decisions.may_receive(subscriber, topic):
+        if (among is None or topic in among) and await node.decisions.may_receive(subscriber, topic):
             node.router.send_retained(subscriber, message, qos)
             allowance -= len(message.payload) + len(topic)
         if allowance <= 0 or number % _RETAINED_AT_ONCE == 0:

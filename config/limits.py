@@ -84,6 +84,14 @@ class Limits(Section):
     """Bytes of them, topics included; what does not fit is not retained. 128 MiB: 100,000 of 1.3 KB."""
     max_retained_size: Positive = 65_536
     """Bytes of one retained payload; a longer one is delivered, but not retained. As long as a chat message may be."""
+    max_retained_per_user: Positive = 1_000
+    """Retained messages of one user in the store (`devices/{user}/…`); at the limit a new topic is not retained. A
+    house full of sensors."""
+    max_unwritten_retained: Positive = 10_000
+    """Changes of retained messages that the store does not have yet; beyond them those that have waited longest are
+    dropped. Only a store that takes nothing makes so many wait: it gets 1,000 and more in a tenth of a second."""
+    max_unwritten_retained_bytes: Positive = 16_777_216
+    """Bytes of those changes, topics included; likewise."""
     max_will_size: Positive = 8_192
     """Bytes of a will's payload; a longer one is refused at CONNECT. Every connection keeps one in memory."""
     max_write_buffer: Positive = 262_144
@@ -118,6 +126,12 @@ class Timeouts(Section):
     collect_acknowledgements: Seconds = 0.02
     """Seconds that acknowledgements of devices are collected before cursors and delivered receipts are committed. Under
     load it saves half of what they cost; nobody sees a tick turn 20 ms later."""
+    collect_retained: Seconds = 0.1
+    """Seconds that changes of retained messages are collected before they are written: so much of them a crash may
+    cost. A sensor that changes its value a hundred times a second is written ten times."""
+    read_retained: Seconds = 2.0
+    """Seconds, at most, that a SUBACK waits for a user's retained messages to be read from the store; then it goes out
+    without them, and they follow when they are there."""
     session_expiry: Seconds = 604_800.0
     """Seconds a persistent session without a connection is kept: a week."""
     commit_retry: Seconds = 0.5
