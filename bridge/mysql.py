@@ -162,7 +162,8 @@ class _Opened:
         except StoreUnavailable as error:
             logger.info("the database could not be told that we leave: %s", error)
         await self._writing.drop()
-        await self._turning.drop()
+        async with self._changing:  # who waits for it has come before us
+            await self._turning.drop()
         await self._links.close()
 
     async def _prepare(self, driver: BoundedConnection) -> None:

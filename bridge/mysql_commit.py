@@ -23,7 +23,7 @@ from aldis.bridge.mysql_literals import blob, listed, number, portions, row, tex
 from aldis.bridge.mysql_numbers import Key, Numbered
 from aldis.bridge.mysql_server import BoundedConnection
 from aldis.bridge.mysql_trouble import TROUBLE, is_lock_wait, is_ours, is_repeat, may_run_again, unavailable
-from aldis.bridge.mysql_write import PORTION, Step
+from aldis.bridge.mysql_write import Step
 from aldis.broker.ports import Batch, Committed, NewMessage, Stored, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Committer:
     async def _repeats(self, driver: BoundedConnection, messages: list[NewMessage]) -> dict[Key, Stored]:
         keys = {(message.sender, message.device, message.id): None for message in messages if message.id is not None}
         found: dict[Key, Stored] = {}
-        for portion in portions(list(keys), PORTION):
+        for portion in portions(list(keys)):
             wanted = listed(row(text(sender), text(device), text(id)) for sender, device, id in portion)
             for sender, device, id, mid, n, created, sync_n in await driver.run(REPEATS % wanted):
                 key = (str(sender, "utf-8"), str(device, "utf-8"), str(id, "utf-8"))

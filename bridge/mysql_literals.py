@@ -12,6 +12,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PORTION = 500
+"""Keys in one IN. From a thousand on MariaDB makes a temporary table of them."""
+
 LARGEST = 2**63 - 1
 """Of a BIGINT."""
 
@@ -44,7 +47,7 @@ def listed(literals: Iterable[bytes]) -> bytes:
     return b",".join(literals)
 
 
-def portions(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def portions(values: Sequence[T], size: int = PORTION) -> Iterator[Sequence[T]]:
     """Slices of at most `size`."""
     for start in range(0, len(values), size):
         yield values[start : start + size]

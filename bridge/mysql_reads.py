@@ -1,10 +1,11 @@
 """What the store reads from MySQL, in autocommit: a statement is one moment of the database, and takes no locks. Who
-asks about many users at once gets one statement, or two, for each `PORTION` of them; all else is one statement."""
+asks about many users at once gets one statement, or two, for each portion of them; all else is one statement."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aldis.bridge.mysql_batch import HEADS
 from aldis.bridge.mysql_literals import listed, number, portions, text
 from aldis.bridge.mysql_server import BoundedConnection
 from aldis.broker.ports import Device, Item, Kind, Position, ReceiptState, Stored
@@ -26,11 +27,6 @@ LAST_SEQ = b"SELECT seq FROM im_sequence WHERE sender = %b AND device = %b AND r
 FIND = b"SELECT mid, n, created, sync_n FROM im_message WHERE sender = %b AND device = %b AND id = %b"
 
 DEVICES = b"SELECT device_id, inbox_cursor, epoch, last_seen FROM im_device WHERE user_id = %b ORDER BY device_id"
-
-PORTION = 500
-"""Names in one IN; from a thousand on MariaDB makes a temporary table of them."""
-
-HEADS = b"SELECT user_id, head FROM im_inbox WHERE user_id IN (%b)"
 
 EPOCHS = b"SELECT user_id, device_id, epoch FROM im_device WHERE user_id IN (%b)"
 
@@ -79,7 +75,7 @@ async def devices(driver: BoundedConnection, user: str) -> list[Device]:
 
 async def positions(driver: BoundedConnection, users: Sequence[str]) -> dict[str, Position]:
     found = {user: Position(0, {}) for user in users}
-    for portion in portions(list(found), PORTION):
+    for portion in portions(list(found)):
         wanted = listed(map(text, portion))
         for user, head in await driver.run(HEADS % wanted):
             found[str(user, "utf-8")].head = head
@@ -90,7 +86,7 @@ async def positions(driver: BoundedConnection, users: Sequence[str]) -> dict[str
 
 async def receipt_changes(driver: BoundedConnection, peers: Sequence[str], since: int) -> list[ReceiptState]:
     states: list[ReceiptState] = []
-    for portion in portions(sorted(set(peers)), PORTION):
+    for portion in portions(sorted(set(peers))):
         for reader, peer, *marks in await driver.run(RECEIPT_CHANGES % (listed(map(text, portion)), number(since))):
             states.append(ReceiptState(str(reader, "utf-8"), str(peer, "utf-8"), marks[0], marks[1]))
     return states
@@ -98,7 +94,7 @@ async def receipt_changes(driver: BoundedConnection, peers: Sequence[str], since
 
 async def last_seen(driver: BoundedConnection, users: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for portion in portions(users, PORTION):
+    for portion in portions(users):
         found.update(
             (str(user, "utf-8"), seen) for user, seen in await driver.run(LAST_SEEN % listed(map(text, portion)))
         )

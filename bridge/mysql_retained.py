@@ -17,8 +17,6 @@ RETAINED = (
     b"SELECT topic, payload, qos FROM im_retained WHERE owner = %b AND LEFT(topic, %b) = %b ORDER BY topic LIMIT %b"
 )
 
-PORTION = 500
-
 
 async def keep(driver: BoundedConnection, kept: list[RetainedRow], *, packet: int) -> None:
     """Within a transaction that the caller ends. `packet` is the longest statement in bytes."""
@@ -36,7 +34,7 @@ async def keep(driver: BoundedConnection, kept: list[RetainedRow], *, packet: in
 
 async def remove(driver: BoundedConnection, removed: list[RetainedRow]) -> None:
     """Within a transaction that the caller ends."""
-    for portion in portions(removed, PORTION):
+    for portion in portions(removed):
         await driver.run(REMOVE % listed(row(text(one.owner), blob(one.topic_hash)) for one in portion))
 
 

@@ -29,9 +29,6 @@ from aldis.broker.ports import Batch, Committed, ReceiptState, Stored
 
 K = TypeVar("K", bound=tuple[object, ...])
 
-PORTION = 500
-"""Keys in one IN. From a thousand on MariaDB makes a temporary table of them."""
-
 
 class Step:
     """Writes `batch` over `driver`, in which a transaction runs. `known` are the repeats that were looked for, `stamp`
@@ -81,7 +78,7 @@ class Step:
     async def _raise_heads(self, moved: set[str]) -> None:
         raised = sorted(self.numbered.heads.items())
         await self._insert(RAISE_HEADS, [row(self._text(user), number(k)) for user, k in raised], RAISE_HEADS_TAIL)
-        for portion in portions(sorted(moved | self.numbered.heads.keys()), PORTION):
+        for portion in portions(sorted(moved | self.numbered.heads.keys())):
             for user, head in await self._driver.run(HEADS % listed(map(self._text, portion))):
                 self._heads[str(user, "utf-8")] = head
 
@@ -90,7 +87,7 @@ class Step:
         are lowered again before anybody has seen it: they are locked. So are the counters from here on, and nobody else
         stores anything under them: for that one needs the same heads."""
         last: dict[Counter, int] = {}
-        for portion in portions(sorted(self.numbered.counted), PORTION):
+        for portion in portions(sorted(self.numbered.counted)):
             wanted = listed(row(*map(self._text, counter)) for counter in portion)
             for sender, device, recipient, seq in await self._driver.run(COUNTERS % wanted):
                 last[str(sender, "utf-8"), str(device, "utf-8"), str(recipient, "utf-8")] = seq
@@ -160,7 +157,7 @@ class Step:
     async def _write_moves(self, moves: dict[tuple[str, str, int], int]) -> set[tuple[str, str, int]]:
         """Returns the moves whose epoch is not the current one."""
         current: dict[tuple[str, str], tuple[int, int]] = {}
-        for portion in portions(sorted({(user, device) for user, device, _ in moves}), PORTION):
+        for portion in portions(sorted({(user, device) for user, device, _ in moves})):
             wanted = listed(row(self._text(user), self._text(device)) for user, device in portion)
             for user, device, epoch, cursor in await self._driver.run(DEVICES % wanted):
                 current[str(user, "utf-8"), str(device, "utf-8")] = (epoch, cursor)
@@ -186,7 +183,7 @@ class Step:
             return []
         newest = await self._newest_items({reader for reader, _ in reads})
         current: dict[tuple[str, str], tuple[int, int]] = {}
-        for portion in portions(pairs, PORTION):
+        for portion in portions(pairs):
             wanted = listed(row(self._text(reader), self._text(peer)) for reader, peer in portion)
             for reader, peer, *marks in await self._driver.run(RECEIPTS % wanted):
                 current[str(reader, "utf-8"), str(peer, "utf-8")] = (marks[0], marks[1])
@@ -206,7 +203,7 @@ class Step:
 
     async def _newest_items(self, readers: set[str]) -> dict[str, int]:
         """The mid of the newest item of each reader's inbox; those of this batch are known."""
-        for portion in portions(sorted(readers - self._newest.keys()), PORTION):
+        for portion in portions(sorted(readers - self._newest.keys())):
             for user, mid in await self._driver.run(NEWEST % listed(map(self._text, portion))):
                 self._newest[str(user, "utf-8")] = mid
         return self._newest

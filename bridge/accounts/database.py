@@ -37,15 +37,11 @@ _OUR_FAULT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
 
 
 def open_engine(url: str, *, busy_timeout: float) -> AsyncEngine:
-    """An engine for the accounts' tables; `busy_timeout` in seconds is how long to wait for
-    another process's lock, or for a free connection of our own."""
+    """An engine for the accounts' tables in a SQLite file; `busy_timeout` in seconds is how long to wait for another
+    process's lock, or for a free connection of our own. (On MySQL the engine is `MySqlServer.engine`.)"""
     # At DEBUG these log parameters and rows: password hashes, wrapped keys. hide_parameters does it for errors.
-    for name in ("aiosqlite", "aiomysql", "sqlalchemy.engine"):
+    for name in ("aiosqlite", "sqlalchemy.engine"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if not url.startswith("sqlite"):
-        return create_async_engine(
-            url, hide_parameters=True, pool_pre_ping=True, pool_recycle=1_800, pool_timeout=busy_timeout
-        )
     engine = create_async_engine(
         url,
         hide_parameters=True,

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import pytest
 
 from aldis.bridge.mysql import MySqlStore
+from aldis.bridge.mysql_literals import listed, text
+from aldis.bridge.mysql_reads import RECEIPT_CHANGES
 from aldis.broker.ports import (
     Batch,
     Claim,
@@ -17,6 +21,7 @@ from aldis.broker.ports import (
     Delivered,
     Item,
     NewMessage,
+    Position,
     Read,
     RetainedMessage,
     Stored,
@@ -24,6 +29,7 @@ from aldis.broker.ports import (
 )
 from tests.contract.stores import chat, commit
 from tests.databases import empty_database
+from tests.mariadb import shared_server
 
 USERS = [f"user{i}" for i in range(8)]
 
@@ -158,6 +164,34 @@ async def test_one_seq_on_both_nodes_is_one_message(nodes: list[MySqlStore]) -> 
         items = await whole(nodes[0], user)
         assert [int(item.content) for item in items] == list(range(1, rounds * 3 + 1))
     assert len(await whole(nodes[0], "alice")) == rounds * 3 * len(USERS)
+
+
+async def test_positions_wait_for_nobody(nodes: list[MySqlStore]) -> None:
+    """Not even for a node that stands still in the middle of its transaction."""
+    await commit(nodes[0], chat())
+    claim = await nodes[0].claim("bob", "phone", now=10, limit=3)
+    await commit(nodes[0], delivered=[Delivered("bob", "alice", 1)])
+    with closing(shared_server().connection("aldis_contract")) as stopped, stopped.cursor() as cursor:
+        stopped.begin()
+        for table in ("im_inbox", "im_device", "im_receipt"):
+            assert cursor.execute(f"SELECT * FROM {table} FOR UPDATE") == 1
+        async with asyncio.timeout(2):
+            assert await nodes[1].positions(["bob"]) == {"bob": Position(1, {"phone": claim.epoch})}
+            assert await nodes[1].last_seen(["bob"]) == {"bob": 10}
+            assert len(await nodes[1].receipt_changes(["alice"], since=0)) == 1
+
+
+async def test_changed_receipts_are_found_by_an_index(nodes: list[MySqlStore]) -> None:
+    """Also with as many peers as a sweep asks about, among very many receipts."""
+    peers = [f"peer{i}" for i in range(2_000)]
+    for start in range(0, len(peers), 500):
+        await commit(nodes[0], delivered=[Delivered("bob", peer, 1) for peer in peers[start : start + 500]])
+    assert len(await nodes[1].receipt_changes(peers[:500], since=0)) == 500
+    wanted = listed(map(text, peers[:500])), b"%d" % (time.time_ns() // 1_000_000 - 1)
+    server = shared_server()
+    server.ask("ANALYZE TABLE im_receipt", "aldis_contract")
+    (plan,) = server.ask("EXPLAIN " + (RECEIPT_CHANGES % wanted).decode(), "aldis_contract")
+    assert "im_receipt_peer" in plan
 
 
 async def test_both_retain_the_same_topics(nodes: list[MySqlStore], caplog: pytest.LogCaptureFixture) -> None:
