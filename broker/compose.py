@@ -25,6 +25,7 @@ from aldis.broker.inboxes import Inboxes
 from aldis.broker.node import STARTING, Node
 from aldis.broker.ports import Bus, Store, StoreUnavailable, Writer
 from aldis.broker.postbox import LocalPostbox, wall_clock
+from aldis.broker.retained_keeper import RetainedKeeper
 from aldis.broker.shutdown import SHUTTING_DOWN, Budget
 from aldis.broker.tls import Certificates, TlsError
 from aldis.config.settings import METRICS, Settings, serves_http
@@ -55,6 +56,7 @@ class Server:
         self._store: Store | None = None
         self._accounts: Accounts | None = None
         self._writer: GroupCommit | None = None
+        self._keeper: RetainedKeeper | None = None
         self._http: HttpServer | None = None
         self._http_way: Way | None = None
 
@@ -129,12 +131,14 @@ class Server:
         writer.start()
         self._writer = inboxes.writer = writer
         self._accounts = open_accounts(settings, secrets.master_key, self._turn)
+        self._keeper = RetainedKeeper(self.node, self._store)
+        self._keeper.start()
         if settings.cluster is None:
             holdings = await alone(self.node)
         else:
             way = links(settings.cluster, secrets.transfer_key)
             self._cluster, self.bus = among_others(
-                inboxes, way, self.bus, self._accounts.directory, None, settings.cluster
+                inboxes, way, self.bus, self._accounts.directory, self._keeper, settings.cluster
             )
             holdings = self._cluster.holdings
         self.bus.subscribe(inboxes.on_announcement)
@@ -229,6 +233,8 @@ class Server:
         self.node.stop()
         if self._http is not None and not await self._http.stop(budget.left(0.8)):
             budget.missed("an HTTP request")
+        if self._keeper is not None:
+            await budget.spend(0.85, "writing retained messages", self._keeper.stop())
         if self._writer is not None:
             await budget.spend(0.9, "the group commit", self._writer.stop(budget.left(0.85)))
         if self._cluster is not None:

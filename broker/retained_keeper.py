@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aldis.broker.core.occasional import Occasional
@@ -56,13 +56,11 @@ class _Owner:
 
 
 class RetainedKeeper:
-    """Made, then `start`, then `stop`; once. Keeps `aldis.broker.router.Keeper`. `present` says whether a user has a
-    connection to this node."""
+    """Made, then `start`, then `stop`; once. Keeps `aldis.broker.router.Keeper`."""
 
-    def __init__(self, node: Node, store: Store, present: Callable[[str], bool]) -> None:
+    def __init__(self, node: Node, store: Store) -> None:
         self._node = node
         self._store = store
-        self._present = present
         self._owners: dict[str, _Owner] = {}
         self._leaving: OrderedDict[str, float] = OrderedDict()
         self._unwritten = Unwritten()
@@ -165,7 +163,7 @@ class RetainedKeeper:
         owner = self._owners.get(user)
         if owner is None:
             owner = self._owners[user] = _Owner()
-        if not self._present(user):
+        if not self._node.decisions.present(user):
             self.left(user)
         return owner
 
@@ -323,7 +321,7 @@ class RetainedKeeper:
     def _forget(self, now: float) -> None:
         for user in self._due(now):
             del self._leaving[user]
-            if self._present(user):
+            if self._node.decisions.present(user):
                 continue
             if self._owners[user].read is not None or self._unwritten.concerns(user):
                 self._leaving[user] = now

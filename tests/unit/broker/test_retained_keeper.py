@@ -63,7 +63,7 @@ class Keeping:
         self.chat = chat
         self.store = store
         self.node = chat.node
-        self.keeper = RetainedKeeper(chat.node, store, chat.node.decisions.present)
+        self.keeper = RetainedKeeper(chat.node, store)
         self.keeper.start()
 
     async def client(self, device: str = "phone", user: str = "alice", **options: Any) -> Client:
@@ -137,7 +137,7 @@ class TestAcrossARestart:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(one.keeper.stop(), 0.1)
             assert "1 changes of retained messages were not written" in caplog.text
-            one.keeper = RetainedKeeper(one.node, one.store, lambda _: True)
+            one.keeper = RetainedKeeper(one.node, one.store)
             one.keeper.start()
 
 
