@@ -1,6 +1,6 @@
 """A whole cluster on this machine, without containers: `make cluster`, and a library for tests and benchmarks.
 
-    python -m scripts.cluster [--nodes 3] [--no-balancer] [--data DIR]
+    python -m scripts.cluster [--nodes 3] [--no-balancer] [--free-ports] [--data DIR]
 
 MariaDB and Redis, `aldis migrate`, nodes (`aldis node`), the REST API (`aldis accounts`), and a small balancer in front
 of the nodes; each a process with a log of its own. Everything listens on 127.0.0.1. Ctrl-C stops it all; the messages
@@ -236,9 +236,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make cluster ARGS=…", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--nodes", type=int, default=2, metavar="N", choices=range(1, 10), help="1 to 9; default: 2")
     parser.add_argument("--no-balancer", action="store_true", help="nodes only, each on ports of its own")
+    parser.add_argument("--free-ports", action="store_true", help="whatever ports are free, in place of the usual ones")
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "cluster", metavar="DIR")
     options = parser.parse_args()
-    cluster = Cluster(options.data, nodes=options.nodes, balancer=not options.no_balancer, fixed=True)
+    cluster = Cluster(options.data, nodes=options.nodes, balancer=not options.no_balancer, fixed=not options.free_ports)
     try:
         with _alone_in(options.data):
             cluster.start()

@@ -91,11 +91,11 @@ class Process:
         return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
 
     def begin_to_stop(self) -> None:
-        """SIGTERM, also to one that stands still; see `stop`."""
-        self.meant_to_run = False
-        if self.alive:
+        """SIGTERM, also to one that stands still; see `stop`. Only once: a second one means "at once"."""
+        if self.meant_to_run:
             self._send(signal.SIGTERM)
             self._send(signal.SIGCONT)
+        self.meant_to_run = False
 
     def stop(self) -> int | None:
         """Its exit code, None if it was not there. One that takes longer than `PATIENCE` is killed."""
