@@ -183,6 +183,8 @@ class Sessions:
             self.discard(key)
         else:
             self.wait_for(key)
+        if self._node.arrivals is not None:
+            self._node.arrivals.left(connection, away=not session.clean)
         if will is not None:
             self._publish_will(connection, session, will)
 
@@ -206,13 +208,18 @@ class Sessions:
             if since + self._node.timeouts.session_expiry > now:
                 return
             logger.info("session expired", extra={"user": key[0], "device": key[1]})
-            self.discard(key)
+            self._end_absent(key)
 
     def forget(self, user: str, device: str) -> None:
         """The device was removed from the account: a session that waits for it has nobody to wait for."""
         subscriber = self.subscribers.get((user, device))
         if subscriber is not None and subscriber.connection is None:
-            self.discard((user, device))
+            self._end_absent((user, device))
+
+    def _end_absent(self, key: SessionKey) -> None:
+        self.discard(key)
+        if self._node.arrivals is not None:
+            self._node.arrivals.gone(*key)
 
     def discard(self, key: SessionKey) -> None:
         """The session ends, with its subscriptions and all that waits in it. It has no connection any more."""
