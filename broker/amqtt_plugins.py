@@ -2,7 +2,7 @@
 
 amqtt awaits only `authenticate` and `topic_filtering`; both are awaited here too, but a slow one holds up its own
 connection only. Our plugins add plain calls, found by name: `handle_publish`, `allows_subscription`, `will_allowed`,
-`admit`, `disconnected`, `forget_user`. An event that no plugin listens to is not even built.
+`admit`, `disconnected`, `last_heard`, `forget_user`. An event that no plugin listens to is not even built.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class PluginDecisions:
         self._admitting = _hooks(manager, "admit")
         self._forgetting = _hooks(manager, "forget_user")
         self._disconnecting = _hooks(manager, "disconnected")
+        self._hearing = _hooks(manager, "last_heard")
         self._subscribing = _hooks(manager, "allows_subscription")
         self._willing = _hooks(manager, "will_allowed")
         node.stages = self._stages()
@@ -132,6 +133,8 @@ class PluginDecisions:
         if session is not None:
             for hook in self._disconnecting:
                 hook(session)
+            for hook in self._hearing:
+                hook(session.user, connection.heard)
             if self._listened(BrokerEvents.CLIENT_DISCONNECTED):
                 plugin_session = connection.plugin_session
                 self._fire(BrokerEvents.CLIENT_DISCONNECTED, client_id=session.device, client_session=plugin_session)

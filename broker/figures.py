@@ -82,7 +82,7 @@ class Figures:
         self.plain = self.received[PLAIN]
         self.sent = _by_qos()
         self.items = {kind: _by_qos() for kind in ("chat", "sync", "system")}
-        self.routed = {"receipt": 0, "typing": 0}
+        self.routed = {"receipt": 0, "typing": 0, "presence": 0}
         self.receipts = 0
         self.refused: Counter[Reason] = Counter()
         self.connects: Counter[ConnectReturn] = Counter()
@@ -103,7 +103,7 @@ class Figures:
         self.commit_messages.observe(messages)
 
     def sent_by_kind(self) -> dict[str, list[int]]:
-        """Every PUBLISH sent to clients, by kind and QoS. What is no item, receipt or typing is plain."""
+        """Every PUBLISH sent to clients, by kind and QoS. What is no item, receipt, typing or presence is plain."""
         found = {kind: list(counts) for kind, counts in self.items.items()}
         found |= {kind: [count, 0, 0] for kind, count in self.routed.items()}
         found[PLAIN] = [total - sum(counts[qos] for counts in found.values()) for qos, total in enumerate(self.sent)]

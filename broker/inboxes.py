@@ -58,6 +58,7 @@ class Inboxes:
         self.feeding = Feeding(node, store)
         self.receipts = Receipts(node, store)
         self.on_device_made: list[Callable[[str, str], None]] = []
+        self.on_started: list[Callable[[Connection, list[str]], None]] = []
         node.inboxes = self
 
     @property
@@ -258,8 +259,9 @@ class Inboxes:
                 hook(session.user, session.device)
             logger.info("new device", extra={"user": session.user, "device": session.device})
 
-    async def start(self, connection: Connection, filters: Iterable[str]) -> None:
-        """After the SUBACK: tells how far receipts have come, if these filters ask for them, and begins the backlog."""
+    async def start(self, connection: Connection, filters: list[str]) -> None:
+        """After the SUBACK: tells how far receipts have come, if these filters ask for them, and begins the backlog;
+        then the `on_started` hooks tell what else these filters ask for."""
         device: Device | None = connection.device
         if device is not None:
             device.subscriptions_changed()
@@ -267,6 +269,8 @@ class Inboxes:
         session = connection.session
         if session is not None and any(overlaps(filter, f"inbox/{session.user}/receipt/+") for filter in filters):
             await self.receipts.send_states(connection, session.user)
+        for hook in self.on_started:
+            hook(connection, filters)
 
     def unsubscribed(self, connection: Connection) -> None:
         """Some filters are gone: perhaps the inbox is no longer wanted."""

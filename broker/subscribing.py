@@ -123,12 +123,12 @@ async def send_retained(
             allowance -= len(message.payload) + len(topic)
         if allowance <= 0 or number % _RETAINED_AT_ONCE == 0:
             allowance = node.limits.max_write_buffer
-            if not await _taken(subscriber):
+            if not await taken(subscriber):
                 return False
     return True
 
 
-async def _taken(subscriber: Subscriber) -> bool:
+async def taken(subscriber: Subscriber) -> bool:
     """Returns when the client has taken what was written so far; false if its connection has ended."""
     connection = subscriber.connection
     if connection is not None:

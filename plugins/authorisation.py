@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 
 from amqtt.plugins.base import BasePlugin
@@ -10,18 +9,9 @@ from amqtt.plugins.base import BasePlugin
 from aldis.broker.core.envelope import Reason
 from aldis.broker.core.topics import covers
 from aldis.broker.pipeline import INBOX_LEVELS, Publication
-from aldis.broker.ports import Announcement, RelationChanged, StoreUnavailable
 from aldis.plugins.services import services_of
 
-logger = logging.getLogger(__name__)
-
 _FOR_FRIENDS = frozenset({"chat", "typing", "receipt"})
-
-
-class _Reading:
-    """One reading of the directory under way. `outdated`: a change was announced since it began."""
-
-    outdated = False
 
 
 class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
@@ -41,10 +31,8 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
 
     def __init__(self, context: object) -> None:
         super().__init__(context)
-        self._services = services_of(context)
-        self._correspondents: dict[str, frozenset[str]] = {}
-        self._readings: dict[str, list[_Reading]] = {}
-        self._services.bus.subscribe(self._on_announcement)
+        self._shared = services_of(context).correspondents
+        self._correspondents = self._shared.known
 
     def configure(self, config: Config) -> None:
         """Other options from now on (SIGHUP)."""
@@ -54,51 +42,11 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
 
     async def admit(self, user: str) -> None:
         """Before CONNACK: reads whom the user may write to. Raises `StoreUnavailable`."""
-        if user not in self._correspondents:
-            self._correspondents[user] = await self._read(user)
+        await self._shared.admit(user)
 
     def forget_user(self, user: str) -> None:
         """The user's last connection is gone."""
-        self._correspondents.pop(user, None)
-
-    def _on_announcement(self, announcement: Announcement) -> None:
-        if not isinstance(announcement, RelationChanged):
-            return
-        pair = (announcement.user1, announcement.user2)
-        for user, other in (pair, pair[::-1]):
-            for reading in self._readings.get(user, ()):
-                reading.outdated = True
-            known = self._correspondents.get(user)
-            if known is not None:
-                self._correspondents[user] = known - {other}
-                self._services.node.spawn(self._reload(user), "reload correspondents")
-
-    async def _reload(self, user: str) -> None:
-        try:
-            correspondents = await self._read(user)
-        except StoreUnavailable:
-            logger.warning(
-                "correspondents not reloaded; the change takes effect at the next connection", extra={"user": user}
-            )
-            return
-        if user in self._correspondents:
-            self._correspondents[user] = correspondents
-
-    async def _read(self, user: str) -> frozenset[str]:
-        """Whom the user may write to: no older than the last change that was announced while it was being read."""
-        readings = self._readings.setdefault(user, [])
-        reading = _Reading()
-        readings.append(reading)
-        try:
-            while True:
-                correspondents = await self._services.directory.correspondents(user)
-                if not reading.outdated:
-                    return correspondents
-                reading.outdated = False
-        finally:
-            readings.remove(reading)
-            if not readings:
-                self._readings.pop(user, None)
+        self._shared.forget_user(user)
 
     # Publish
 

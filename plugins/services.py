@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from aldis.bridge.credentials import AccessTokens
@@ -40,6 +40,13 @@ class Services:
     bus: Bus
     holdings: Holdings
     now_ms: Callable[[], int]
+    holdings: Holdings | None = None
+    """Who is there; None on a node that does not keep it."""
+    correspondents: Correspondents = field(init=False)
+    """Shared by the plugins that need them, so that they are read once."""
+
+    def __post_init__(self) -> None:
+        self.correspondents = Correspondents(self.directory, self.bus, self.node.spawn)
 
 
 def node_of(context: Any) -> Node:

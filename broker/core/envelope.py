@@ -294,6 +294,11 @@ def render_read(up_to: int) -> bytes:
     return b'{"type":"read","up_to":%d}' % up_to
 
 
+def render_presence(*, online: bool, last_seen: int) -> bytes:
+    """The payload of `inbox/{me}/presence/{friend}`. `last_seen` in ms."""
+    return b'{"online":%b,"last_seen":%d}' % (b"true" if online else b"false", last_seen)
+
+
 def render_failed(id: str | None, reason: Reason, seq: int | None = None, topic: str | None = None) -> bytes:
     """The receipt "this will not be stored". `id` is JSON text; `topic` helps where there is no id to name."""
     parts: dict[str, Any] = {"type": "failed", "id": Raw(_id_bytes(id)), "reason": reason.value}
