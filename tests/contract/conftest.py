@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from aldis.broker.ports import Store
 from tests.contract.stores import BACK_ENDS, Reopen
+from tests.contract.transfers import NETS, Nodes
 
 
 @pytest.fixture(params=list(BACK_ENDS))
@@ -20,3 +22,9 @@ async def store(reopen: Reopen) -> AsyncIterator[Store]:
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture(params=list(NETS))
+async def linked(request: pytest.FixtureRequest) -> AsyncIterator[Nodes]:
+    async with AsyncExitStack() as stack:
+        yield Nodes(NETS[request.param](), stack)

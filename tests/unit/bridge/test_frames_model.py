@@ -148,7 +148,7 @@ class Link(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def replay(self, data: st.DataObject) -> None:
-        """Anything that has been delivered, once more. First it is made sure that the receiver knows the newest: who has
+        """Anything that has been delivered, once more. First the receiver is made to know the newest: who has
         only just begun to listen cannot tell."""
         self.deliver_everything()
         self.beat()
