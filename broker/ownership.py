@@ -8,8 +8,14 @@ store have been read again. After a hole in what we hear only the second does.""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-_NEVER = float("-inf")
+
+class Check(NamedTuple):
+    """A reading of the store that has begun: when, and after how many doubts."""
+
+    since: float
+    doubts: int
 
 
 class Ownership:
@@ -21,20 +27,24 @@ class Ownership:
         self._now = now
         self._limit = limit
         self._checked = now()
-        self._doubted = _NEVER
+        self._doubts = 0  # counted, since two of them may have the same time
+        self._settled = 0
 
     def certain(self) -> bool:
         """Deliver, or wait?"""
-        sure = self._checked
-        heard = self._heard()
-        if heard > sure and self._doubted < sure:
-            sure = heard
-        return self._now() - sure <= self._limit and self._doubted <= sure
+        if self._settled != self._doubts:
+            return False
+        return self._now() - max(self._checked, self._heard()) <= self._limit
 
-    def checked(self, since: float) -> None:
-        """The epochs of all attached devices were read from the store by a reading that began at `since`."""
-        self._checked = max(self._checked, since)
+    def begin(self) -> Check:
+        """The epochs of all attached devices are about to be read."""
+        return Check(self._now(), self._doubts)
+
+    def checked(self, check: Check) -> None:
+        """They were read, and who is not the owner any more has been told."""
+        self._checked = max(self._checked, check.since)
+        self._settled = max(self._settled, check.doubts)
 
     def doubt(self) -> None:
         """We may have missed that a device was taken over."""
-        self._doubted = self._now()
+        self._doubts += 1

@@ -120,14 +120,15 @@ class Sweep:
 
     async def _round(self) -> None:
         loop = asyncio.get_running_loop()
-        self._last = began = loop.time()
+        self._last = loop.time()
+        check = self._ownership.begin()
         began_ms = self._now_ms()
         missed, self._missed = self._missed or not self._connected(), False
         fresh, self._fresh = self._fresh, set()
         try:
             await self._read_log()
             users = await self._positions()
-            self._ownership.checked(began)
+            self._ownership.checked(check)
             self._inboxes.feeding.go_on()
             await self._changed_receipts(users if missed else [user for user in users if user in fresh])
         except BaseException:
