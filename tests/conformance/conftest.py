@@ -31,7 +31,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aldis]:
         yield server
 
 
-def _dialler(open_one: Dial) -> Iterator[Dial]:
+def dialler(open_one: Dial) -> Iterator[Dial]:
     opened: list[Client] = []
 
     def dial() -> Client:
@@ -46,24 +46,29 @@ def _dialler(open_one: Dial) -> Iterator[Dial]:
 @pytest.fixture
 def dial(lab: Aldis) -> Iterator[Dial]:
     """Opens a TCP connection to the lab server; all are closed after the test."""
-    yield from _dialler(lab.tcp)
+    yield from dialler(lab.tcp)
 
 
 @pytest.fixture(params=["tcp", "websocket"])
 def dial_any(request: pytest.FixtureRequest, lab: Aldis) -> Iterator[Dial]:
     """The same once over TCP and once over WebSocket."""
-    yield from _dialler(getattr(lab, request.param))
+    yield from dialler(getattr(lab, request.param))
 
 
 @pytest.fixture
 def dial_short(short: Aldis) -> Iterator[Dial]:
-    yield from _dialler(short.tcp)
+    yield from dialler(short.tcp)
 
 
 _numbers = itertools.count()
 
 
+def name_of(request: pytest.FixtureRequest) -> str:
+    """What no other test uses."""
+    return f"{re.sub(r'[^A-Za-z0-9]', '-', request.node.name)[:40]}-{next(_numbers)}"
+
+
 @pytest.fixture
 def unique(request: pytest.FixtureRequest) -> str:
     """A topic level, or a client identifier, that no other test uses."""
-    return f"{re.sub(r'[^A-Za-z0-9]', '-', request.node.name)[:40]}-{next(_numbers)}"
+    return name_of(request)

@@ -1,9 +1,56 @@
-"""Chapter 3.3.1.3: RETAIN."""
+"""Chapter 3.3.1.3: RETAIN. On the lab profile, and on a server that keeps what is retained in a store."""
+
+from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from tests.conformance.conftest import Dial
-from tests.wire import RESUMED, Published, publish
+from tests.conformance.conftest import Dial, dialler, name_of
+from tests.servers import Aldis, profile, running
+from tests.wire import RESUMED, Client, Published, publish
+
+USER = "somebody"
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aldis]:
+    """A server with a store, open to everyone. What lies below `devices/{user}/` goes there."""
+    folder = tmp_path_factory.mktemp("stored")
+    anonymous = profile(folder / "stored.yaml", "embedded", {"amqtt.plugins.authentication.AnonymousAuthPlugin": {}})
+    with running(folder, anonymous) as server:
+        yield server
+
+
+@pytest.fixture(params=["lab", "stored"])
+def server(request: pytest.FixtureRequest) -> Aldis:
+    found: Aldis = request.getfixturevalue(request.param)
+    return found
+
+
+def _named(open_one: Dial) -> Dial:
+    """Clients of one user, to whom the topics belong."""
+
+    def dial() -> Client:
+        client = open_one()
+        client.connected = partial(client.connected, user=USER)  # type: ignore[method-assign]
+        return client
+
+    return dial
+
+
+@pytest.fixture
+def dial(server: Aldis) -> Iterator[Dial]:
+    yield from dialler(_named(server.tcp))
+
+
+@pytest.fixture(params=["tcp", "websocket"])
+def dial_any(request: pytest.FixtureRequest, server: Aldis) -> Iterator[Dial]:
+    yield from dialler(_named(getattr(server, request.param)))
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> str:
+    return f"devices/{USER}/{name_of(request)}"
 
 
 def test_mqtt_3_3_1_6_a_new_subscription_gets_the_last_retained_message(dial_any: Dial, unique: str) -> None:

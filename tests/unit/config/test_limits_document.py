@@ -9,7 +9,7 @@ from pathlib import Path
 from aldis.config.settings import Limits
 
 SECTION = Path(__file__).parents[3].joinpath("docs/operations.md").read_text().split("## Limits\n")[1].split("\n## ")[0]
-SIZES = {"128 MiB": 134_217_728, "4 MiB": 4_194_304, "0 (off)": 0}
+SIZES = {"128 MiB": 134_217_728, "16 MiB": 16_777_216, "4 MiB": 4_194_304, "0 (off)": 0}
 
 
 def rows() -> Iterator[tuple[str, str]]:
