@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from aldis.bridge.credentials import AccessTokens
+from aldis.broker.correspondents import Correspondents
 from aldis.broker.holdings import Holdings
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.node import Node
@@ -40,8 +41,6 @@ class Services:
     bus: Bus
     holdings: Holdings
     now_ms: Callable[[], int]
-    holdings: Holdings | None = None
-    """Who is there; None on a node that does not keep it."""
     correspondents: Correspondents = field(init=False)
     """Shared by the plugins that need them, so that they are read once."""
 
