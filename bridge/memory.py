@@ -177,6 +177,8 @@ class MemoryStore:
         ]
 
     async def forget_device(self, user: str, device: str) -> bool:
+        for counter in [key for key in self._sequences if key[:2] == (user, device)]:
+            del self._sequences[counter]
         return self._devices.get(user, {}).pop(device, None) is not None
 
     async def positions(self, users: Sequence[str]) -> dict[str, Position]:

@@ -2,7 +2,7 @@
 
 commit                  one kept connection, one transaction after the other        mysql_commit, mysql_write
 claim, release          another one; gathered, many in one transaction              mysql_devices
-retain                  the same one, in between                                    mysql_retained
+forget_device, retain   the same one, in between                                    mysql_devices, mysql_retained
 items, head, find, …    connections of the pool, in autocommit                      mysql_reads
 """
 
@@ -42,7 +42,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ATTEMPTS = 5
-"""Of a change that meets a deadlock: claims and releases, retained messages."""
+"""Of a change that meets a deadlock."""
 
 
 class MySqlStore:
@@ -96,7 +96,7 @@ class MySqlStore:
         await self._now().requests.release(Leaving(user, device, epoch, last_seen))
 
     async def forget_device(self, user: str, device: str) -> bool:
-        return await self._now().ask(mysql_devices.forget, user, device)
+        return await self._now().change(mysql_devices.forget, user, device)
 
     async def items(self, user: str, *, after: int, limit: int) -> list[Item]:
         return await self._now().ask(mysql_reads.items, user, after, limit)

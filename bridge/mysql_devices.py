@@ -25,6 +25,8 @@ WRITE = (
     b"ON DUPLICATE KEY UPDATE epoch = VALUES(epoch), last_seen = VALUES(last_seen)"
 )
 
+FORGET_COUNTERS = b"DELETE FROM im_sequence WHERE sender = %b AND device = %b"
+
 FORGET = b"DELETE FROM im_device WHERE user_id = %b AND device_id = %b"
 
 Row = tuple[int, int, int]
@@ -80,6 +82,7 @@ def decide(
 
 
 async def forget(driver: BoundedConnection, user: str, device: str) -> bool:
-    """One transaction of its own."""
+    """Within a transaction that the caller ends."""
+    await driver.run(FORGET_COUNTERS % (text(user), text(device)))
     await driver.run(FORGET % (text(user), text(device)))
     return bool(driver.affected_rows())

@@ -31,6 +31,7 @@ FROM json_each(?) WHERE true
 ON CONFLICT (user_id, device_id) DO UPDATE SET epoch = excluded.epoch, last_seen = excluded.last_seen
 """
 
+FORGET_COUNTERS = "DELETE FROM im_sequence WHERE sender = ? AND device = ?"
 FORGET = "DELETE FROM im_device WHERE user_id = ? AND device_id = ?"
 
 _encode = msgspec.json.Encoder().encode
@@ -83,4 +84,8 @@ def _take(connection: sqlite3.Connection, taking: list[Taking]) -> list[Claim | 
 
 def forget(connection: sqlite3.Connection, user: str, device: str) -> bool:
     """One transaction of its own."""
-    return connection.execute(FORGET, (user, device)).rowcount > 0
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(FORGET_COUNTERS, (user, device))
+    known = connection.execute(FORGET, (user, device)).rowcount > 0
+    connection.execute("COMMIT")
+    return known

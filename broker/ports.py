@@ -233,7 +233,8 @@ class Store(Protocol):
         """The user's known devices, by device id."""
 
     async def forget_device(self, user: str, device: str) -> bool:
-        """Removes the device and its cursor; false if it was not known."""
+        """Removes the device, its cursor and its counters (`seq`), so that whoever takes its name begins anew; false
+        if it was not known."""
 
     async def positions(self, users: Sequence[str]) -> dict[str, Position]:
         """Where each of the users stands, as of some moment during the call; head 0 and no epochs where nothing is

@@ -146,3 +146,15 @@ async def test_a_forgotten_device_does_not_come_back_under_an_old_epoch(store: S
     assert (await commit(store, moves=late)).fenced == late
     assert (await store.devices("bob"))[0].cursor == 0
     assert again.epoch not in [claim.epoch for claim in old]
+
+
+async def test_a_forgotten_device_counts_anew(store: Store) -> None:
+    """ADR-0003: removing a device removes its rows."""
+    await store.claim("alice", "phone", now=10, limit=5)
+    await commit(store, chat(seq=4), chat(seq=7, to="carol"), chat(seq=3, device="tablet"), chat(seq=2, sender="dan"))
+    assert await store.forget_device("alice", "phone")
+    assert [await store.last_seq("alice", "phone", recipient) for recipient in ("bob", "carol")] == [0, 0]
+    assert await store.last_seq("alice", "tablet", "bob") == 3
+    assert await store.last_seq("dan", "phone", "bob") == 2
+    (first,) = (await commit(store, chat(seq=1))).stored
+    assert (first.n, first.repeated) == (4, False)
