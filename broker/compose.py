@@ -19,7 +19,7 @@ from aldis.broker.cluster import Cluster
 from aldis.broker.compose_cluster import alone, among_others, links
 from aldis.broker.compose_http import http_server, open_ways
 from aldis.broker.compose_secrets import open_secrets
-from aldis.broker.compose_store import STORE_UNAVAILABLE, StartFailed, open_accounts, open_store
+from aldis.broker.compose_store import StartFailed, open_accounts, open_store
 from aldis.broker.connector import Connector, ConnectorError
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.node import STARTING, Node
@@ -121,8 +121,8 @@ class Server:
         writer = GroupCommit(
             self._store,
             on_committed=inboxes.committed,
-            on_unavailable=lambda _: self.node.not_ready_reasons.add(STORE_UNAVAILABLE),
-            on_recovered=lambda: self.node.not_ready_reasons.discard(STORE_UNAVAILABLE),
+            on_unavailable=self.node.store.refused,
+            on_recovered=self.node.store.recovered,
             on_measured=self.node.figures.committed,
             retry=settings.timeouts.commit_retry,
             limit=settings.limits.commit_batch,

@@ -13,11 +13,12 @@ from aldis.bridge.write_turn import WriteTurn
 from aldis.broker.compose_bus import Outlet, open_bus
 from aldis.broker.compose_http import http_server, open_ways
 from aldis.broker.compose_secrets import open_secrets
-from aldis.broker.compose_store import STORE_UNAVAILABLE, StartFailed, open_accounts, open_store
+from aldis.broker.compose_store import StartFailed, open_accounts, open_store
 from aldis.broker.logs import set_up_logging
 from aldis.broker.ports import Store, StoreUnavailable
 from aldis.broker.postbox import LocalPostbox, wall_clock
 from aldis.broker.shutdown import SHUTTING_DOWN, Budget
+from aldis.broker.store_watch import STORE_UNAVAILABLE
 from aldis.broker.tls import Certificates, TlsError
 from aldis.config.settings import FIXED, Settings, SettingsError
 

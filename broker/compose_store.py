@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-STORE_UNAVAILABLE = "the store does not take commits"
-
 _LOOK_EVERY = 0.5
 _SAY_EVERY = 10.0
 

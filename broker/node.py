@@ -28,6 +28,7 @@ from aldis.broker.pipeline import Publication, Stage
 from aldis.broker.ports import AccessRevoked, Announcement
 from aldis.broker.router import Router
 from aldis.broker.sessions import Sessions
+from aldis.broker.store_watch import StoreWatch
 
 if TYPE_CHECKING:
     from aldis.broker.connection import Connection
@@ -71,11 +72,13 @@ class Node:
         self.packets_received: Callable[[Connection, bytes, int], None] | None = None
         self.packets_sent: Callable[[Connection, bytes], None] | None = None
         self.on_tick: list[Callable[[float], None]] = []
+        self.hearing: dict[str, Callable[[Message], None]] = {}  # by kind: who listens to what is passed on here
         self.connections: set[Connection] = set()
         self.door = Door(limits)
         self.allowances = Allowances(limits)
         self.burden = Burden(limits.max_unacknowledged_bytes, self._relieved)
         self.memory = MemoryWatch(limits.memory_high_water, self._short_of_memory)
+        self.store = StoreWatch(self)
         self.sessions = Sessions(self)
         self._loop = loop
         self._wheel = DeadlineWheel(self.now)
@@ -287,6 +290,8 @@ class Node:
 
     def pass_on_here(self, kind: str, message: Message) -> None:
         """The same to the devices of this node alone."""
+        if kind in self.hearing:
+            self.hearing[kind](message)
         before = self.figures.sent[0]
         self.router.publish(message)
         self.figures.routed[kind] += self.figures.sent[0] - before

@@ -86,6 +86,8 @@ class Sessions:
             return ConnectReturn.UNACCEPTABLE_PROTOCOL
         if not packet.client_id and not packet.clean:
             return ConnectReturn.IDENTIFIER_REJECTED  # [MQTT-3.1.3-8]
+        if node.store.shut:
+            return ConnectReturn.SERVER_UNAVAILABLE
         if packet.will is not None:
             try:
                 check_topic_name(packet.will.topic, node.limits.max_topic_levels)
