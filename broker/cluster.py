@@ -88,8 +88,8 @@ class Cluster:
         now = asyncio.get_running_loop().time
         self._node = node
         self._inboxes = inboxes
+        self.way = links
         self._transfer = transfer
-        self._status = links.status
         self._bus = bus
         self._retained = retained
         self._elsewhere = node.elsewhere = Elsewhere(
@@ -126,7 +126,7 @@ class Cluster:
 
     async def open(self) -> None:
         """Joins the others; their absence is no error."""
-        await self._status.open(self)
+        await self.way.status.open(self)
         await self._transfer.open(self)
         self._node.spawn(self.sweep.run(), "sweep")
 
@@ -134,7 +134,7 @@ class Cluster:
         """Leaves, so that nobody has to wait for our lease to run out."""
         await self.holdings.close()
         await self._transfer.close()
-        await self._status.close()
+        await self.way.status.close()
 
     # What this node says of itself
 
@@ -206,6 +206,7 @@ class Cluster:
         logger.info("something from other nodes was missed, reading positions again", extra={"node": source or "any"})
         self._elsewhere.whereabouts.missed()
         self._ownership.doubt()
+        self.holdings.doubt()
         self.sweep.soon()
 
     def joined(self, node: str) -> None:

@@ -8,7 +8,10 @@ News wait until they are taken, at most one of each user, the newest. Times are 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
+
+from aldis.broker.core.topics import overlaps
 
 REMEMBERED = 60.0
 """Seconds, beyond the grace, for which it is remembered when users were last heard, and of whom `offline` was told."""
@@ -78,14 +81,10 @@ class Comings:
 
     def _forget(self, now: float) -> None:
         limit = now - self.grace - REMEMBERED
-        for user, (noted, _) in list(self._heard.items()):
-            if noted > limit:
-                break
-            del self._heard[user]
-        for user, since in list(self._said.items()):
-            if since > limit:
-                break
-            del self._said[user]
+        while self._heard and next(iter(self._heard.values()))[0] <= limit:
+            del self._heard[next(iter(self._heard))]
+        while self._said and next(iter(self._said.values())) <= limit:
+            del self._said[next(iter(self._said))]
 
     # What is told
 
@@ -115,3 +114,15 @@ class Comings:
     def anything(self, now: float) -> bool:
         """Whether there is something to tell, or to settle."""
         return bool(self._news) or any(since + self.grace <= now for since in islice(self._lingering.values(), 1))
+
+
+def reached(user: str, filters: Iterable[str]) -> frozenset[str] | None:
+    """Of whom these filters of `user` ask to be told: their names, or None for everybody."""
+    names = set()
+    for filter in filters:
+        if overlaps(filter, f"inbox/{user}/presence/+"):
+            levels = filter.split("/")
+            if len(levels) < 4 or levels[3] in ("+", "#"):
+                return None
+            names.add(levels[3])
+    return frozenset(names)
