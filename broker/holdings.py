@@ -41,18 +41,22 @@ PresenceHook = Callable[[str, bool], None]
 
 
 class Holdings:
-    """`on_presence` hooks are told when a user's first device has come (true) and when its last one has left (false),
-    by the node where that happened; `on_users` when this node begins (true) or ceases to hold anything of a user."""
+    """`on_presence` hooks are told when a user's first device has come (true) and when its last one has left (false), by
+    the node where that happened; also where it only may be so, because the user status is away. `on_users` hooks, when
+    this node begins (true) or ceases to hold anything of a user; `on_doubt`, when something that was told of who is
+    there may have been lost, here or elsewhere."""
 
     def __init__(self, status: UserStatus, now_us: Callable[[], int], *, patience: float) -> None:
         self.status = status
         self.on_presence: list[PresenceHook] = []
         self.on_users: list[Callable[[str, bool], None]] = []
+        self.on_doubt: list[Callable[[], None]] = []
         self._now_us = now_us
         self._patience = patience
         self._held: dict[str, dict[str, Held]] = {}
         self._coming: list[tuple[str, str, asyncio.Future[Arrival | None]]] = []
         self._leaving: list[tuple[Holding, bool]] = []
+        self._untold: dict[tuple[str, str], tuple[Holding, bool]] = {}  # leaving, of which the status may not know
         self._working: asyncio.Task[None] | None = None
         self.unregistered = False
 
@@ -108,8 +112,8 @@ class Holdings:
             arrival = None
             future.add_done_callback(self._too_late)
         if arrival is None:
-            self.unregistered = True
-            arrival = Arrival(Holding(user, device, self.status.node, self._now_us()), None, first=False)
+            self.unregistered = True  # and whether it is the first, nobody can say: told rather once too often
+            arrival = Arrival(Holding(user, device, self.status.node, self._now_us()), None, first=True)
         self._take(arrival.holding, present=True)
         if arrival.first:
             self._present(user, there=True)
@@ -172,10 +176,13 @@ class Holdings:
             try:
                 last = await tell(told)
             except StatusUnavailable:
-                self.unregistered = True  # what is gone is removed by the restoring, or with our lease
+                self.unregistered = True
+                self._untold |= {(one.user, one.device): (one, tell == self.status.away) for one in told}
                 continue
             for holding, was_last in zip(told, last, strict=True):
-                if was_last:
+                # told once before, in vain or not: then the answer says too little, and who tells it looks itself
+                unsure = self._untold.pop((holding.user, holding.device), None) is not None
+                if was_last or unsure:
                     self._present(holding.user, there=False)
 
     async def _tell_coming(self) -> None:
@@ -199,6 +206,11 @@ class Holdings:
         for hook in self.on_presence:
             hook(user, there)
 
+    def doubt(self) -> None:
+        """Something that others said, or that we said to others, may have been lost."""
+        for hook in self.on_doubt:
+            hook()
+
     # Saying it all again
 
     async def restore(self) -> list[Lost]:
@@ -215,6 +227,10 @@ class Holdings:
         except StatusUnavailable:
             self.unregistered = True
             raise
+        if self._untold:
+            self._leaving += self._untold.values()
+            self._work()
+        self.doubt()
         return lost
 
     def _is_held(self, held: Held) -> bool:
