@@ -244,7 +244,7 @@ class RetainedKeeper:
     async def _read_on(self) -> None:
         while self._to_read:
             user, owner = self._to_read.popitem(last=False)
-            began = self._node.now
+            began, owner.doubtful = self._node.now, False
             limit = self._node.limits.max_retained_per_user
             try:
                 found = await self._store.retained(f"devices/{user}/", limit=limit)
@@ -274,8 +274,8 @@ class RetainedKeeper:
                 else:
                     complete = False
         owner.topics = {row.topic for row in found if row.topic not in newer} | here
-        owner.doubtful = not complete
         if not complete:
+            owner.doubtful = True
             self._say("retained messages of the store do not fit into memory", user=user)
         self._trim(user, owner, {row.topic for row in found})
         self._read_done(owner, added)
