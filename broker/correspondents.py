@@ -26,9 +26,7 @@ class Correspondents:
     out the moment it is announced, before it is read again. `on_reloaded` hooks are told (user, other) when such a
     change has been read."""
 
-    def __init__(
-        self, directory: Directory, bus: Bus, spawn: Callable[[Coroutine[Any, Any, None], str], None]
-    ) -> None:
+    def __init__(self, directory: Directory, bus: Bus, spawn: Callable[[Coroutine[Any, Any, None], str], None]) -> None:
         self.known: dict[str, frozenset[str]] = {}
         self.on_reloaded: list[Callable[[str, str], None]] = []
         self._directory = directory

@@ -41,10 +41,10 @@ PresenceHook = Callable[[str, bool], None]
 
 
 class Holdings:
-    """`on_presence` hooks are told when a user's first device has come (true) and when its last one has left (false), by
-    the node where that happened; also where it only may be so, because the user status is away. `on_users` hooks, when
-    this node begins (true) or ceases to hold anything of a user; `on_doubt`, when something that was told of who is
-    there may have been lost, here or elsewhere."""
+    """`on_presence` hooks are told when a user's first device has come (true) and when its last one has left (false),
+    by the node where that happened; also where it only may be so, because the user status is away. `on_users` hooks are
+    told when this node begins (true) or ceases to hold anything of a user; `on_doubt`, when something that was told of
+    who is there may have been lost, here or elsewhere."""
 
     def __init__(self, status: UserStatus, now_us: Callable[[], int], *, patience: float) -> None:
         self.status = status
