@@ -5,16 +5,31 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
+
+from pydantic import SecretStr
 
 from aldis.bridge.bus import LocalBus
 from aldis.bridge.credentials import AccessTokens
 from aldis.bridge.group_commit import GroupCommit
-from aldis.broker.compose_cluster import alone
+from aldis.broker.cluster import Cluster, Links
+from aldis.broker.compose_cluster import alone, among_others
 from aldis.broker.inboxes import Inboxes
-from aldis.broker.ports import Announcement, Claim, Device, Grant, Item, RelationChanged, Stored, StoreUnavailable
+from aldis.broker.ports import (
+    Announcement,
+    Bus,
+    Claim,
+    Device,
+    Grant,
+    Item,
+    Position,
+    RelationChanged,
+    Stored,
+    StoreUnavailable,
+)
+from aldis.config.cluster import Cluster as ClusterSettings
 from aldis.config.settings import Limits, Settings, Timeouts
 from aldis.plugins.services import Services
 from tests import wire
@@ -27,6 +42,15 @@ OURS: Plugins = {
     "aldis.plugins.ordering.Ordering": {},
     "aldis.plugins.delivery.Delivery": {},
 }
+AMONG_OTHERS = ClusterSettings(
+    redis_url=SecretStr("redis://127.0.0.1"),  # not used: the way is given
+    sweep=30.0,
+    sweep_unconnected=0.1,
+    ownership=0.5,
+    status_timeout=0.3,
+    hand_over=0.3,
+    settle=0.5,
+)
 QUICK = Timeouts(commit_retry=0.02, hold_back=0.3, collect_acknowledgements=0.001)
 
 
@@ -34,6 +58,7 @@ class Store(FlakyStore):
     """Its reads fail, too, on command; `claims` holds claims back before they are made."""
 
     reads_fail = False
+    positions_fail = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,6 +68,11 @@ class Store(FlakyStore):
     def _try(self) -> None:
         if self.reads_fail:
             raise StoreUnavailable("no route to the database")
+
+    async def positions(self, users: Sequence[str]) -> dict[str, Position]:
+        if self.positions_fail:
+            raise StoreUnavailable("no route to the database")
+        return await super().positions(users)
 
     async def claim(self, user: str, device: str, *, now: int, limit: int) -> Claim:
         self._try()
@@ -103,13 +133,21 @@ class Friends:
         return max((number for number, _ in self.log), default=0)
 
 
+class Shared(NamedTuple):
+    """What the nodes of a cluster have in common."""
+
+    store: Store
+    friends: Friends
+
+
 class Chat(Lab):
     """The lab with inboxes."""
 
     store: Store
     friends: Friends
-    bus: LocalBus
+    bus: Bus
     writer: GroupCommit
+    cluster: Cluster | None
 
     async def person(self, user: str, device: str = "phone", *, qos: int = 1, clean: bool = True) -> Person:
         """A client that has subscribed to its whole inbox."""
@@ -167,17 +205,26 @@ async def chatting(
     plugins: Plugins | None = None,
     limits: Limits | None = None,
     timeouts: Timeouts = QUICK,
+    shared: Shared | None = None,
+    way: Links | None = None,
 ) -> AsyncIterator[Chat]:
-    """Started. `pairs` are friends."""
+    """Started. `pairs` are friends. With a `way` to other nodes it is one of several, which have the `shared` store and
+    directory."""
     made = connector(OURS if plugins is None else plugins, limits, timeouts)
     node = made.node
-    store, friends, bus = Store(), Friends(*pairs), LocalBus()
+    store, friends = shared or (Store(), Friends(*pairs))
+    bus: Bus = LocalBus()
     clock = itertools.count(1_700_000_000_000)
     inboxes = Inboxes(node, store, lambda: next(clock))
     writer = GroupCommit(store, on_committed=inboxes.committed, retry=timeouts.commit_retry)
     inboxes.writer = writer
     writer.start()
-    holdings = await alone(node)
+    cluster = None
+    if way is None:
+        holdings = await alone(node)
+    else:
+        cluster, bus = among_others(inboxes, way, bus, friends, None, AMONG_OTHERS)
+        holdings = cluster.holdings
     bus.subscribe(inboxes.on_announcement)
     bus.subscribe(node.on_announcement)
     made.services = Services(
@@ -190,10 +237,12 @@ async def chatting(
         holdings=holdings,
         now_ms=lambda: next(clock),
     )
+    if cluster is not None:
+        await cluster.open()
     made.load_plugins()
     await made.start()
     chat = Chat(made)
-    chat.store, chat.friends, chat.bus, chat.writer = store, friends, bus, writer
+    chat.store, chat.friends, chat.bus, chat.writer, chat.cluster = store, friends, bus, writer, cluster
     try:
         yield chat
     finally:
@@ -201,5 +250,7 @@ async def chatting(
         store.repair()
         store.gate.set()
         await writer.stop(1.0)
+        if cluster is not None:
+            await cluster.close()
         for client in chat.clients:
             client.close()
