@@ -137,8 +137,10 @@ class FramedTransfer(ABC):
             return
         if self._closing is None:
             self._closing = self._loop.create_future()
-            await self._say_good_bye()
-            self._closing.set_result(None)
+            try:
+                await self._say_good_bye()
+            finally:
+                self._closing.set_result(None)
         else:
             await asyncio.shield(self._closing)
 
@@ -146,6 +148,7 @@ class FramedTransfer(ABC):
         assert self._timer is not None
         self._timer.cancel()
         if self._is_listening:
+            self._left.clear()
             self._flush()
             self._carry([(ALL, self._out.at_once(Bye(), _now()))])
         await self._stop()

@@ -110,7 +110,7 @@ class RedisTransfer(FramedTransfer):
                 await link.begun.wait()
         except TimeoutError:
             self._trouble(f"no session within {self._server.connect_timeout:g} seconds")
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a name that is none is a ValueError
             self._trouble(str(error))
 
     def subscribed(self, link: PubSub) -> None:

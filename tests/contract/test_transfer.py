@@ -322,6 +322,19 @@ async def test_closing_sends_what_waits_and_leaves_nothing_behind(linked: Nodes)
     await eventually(lambda: not asyncio.all_tasks() - before)
 
 
+async def test_closing_sends_what_waits_after_a_broken_link_too(linked: Nodes) -> None:
+    ann, _, _, at_bob = await linked.pair()
+    linked.net.cut("ann")
+    await eventually(lambda: not ann.connected)
+    linked.net.mend()
+    await eventually(lambda: ann.connected)
+    for number in range(3_000):
+        ann.send("bob", WakeUp("bob", number, (Inlined(number, number, 1, "ann", "", bytes(500)),)))
+    await ann.close()
+    await eventually(lambda: at_bob.count("gone", "ann") == 1)
+    assert len(at_bob.parcels("ann")) == 3_000
+
+
 async def test_a_transfer_that_was_never_opened_can_be_closed(linked: Nodes) -> None:
     transfer = await linked.make("ann")
     transfer.send("bob", WakeUp("bob", 1))
