@@ -54,7 +54,10 @@ class Client:
         """The inbox as the app sees it, in order of arrival, without repeats."""
         self.repeats: list[Item] = []
         self.outbox = Outbox(secrets.token_hex(4))
-        self._journal, self._login, self._address = journal, login, address
+        self.login = login
+        self.address = address
+        """Where the next `connect` goes."""
+        self._journal = journal
         self._keys, self._timeout = keys, timeout
         self._paho: mqtt.Client | None = None
         self._ready, self._resumed, self._offline_because = False, False, ""
@@ -78,6 +81,11 @@ class Client:
     @property
     def online(self) -> bool:
         return self._ready
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the server still had the session when this device last connected."""
+        return self._resumed
 
     def wait(self, happened: Callable[[], bool], what: str) -> None:
         """Until `happened()`; `Missing` names `what`, and the lost connection if that may be why."""
@@ -103,7 +111,7 @@ class Client:
             reconnect_on_failure=False,
             manual_ack=True,
         )
-        paho.username_pw_set(self.user, self._login.access_token)
+        paho.username_pw_set(self.user, self.login.access_token)
         paho.connect_timeout = self._timeout
         paho.on_socket_open = _without_nagle
         paho.on_connect, paho.on_subscribe, paho.on_message = self._on_connect, self._on_subscribe, self._on_message
@@ -115,7 +123,7 @@ class Client:
         self._offline_because = "it never came up"
         self._paho = paho
         try:
-            paho.connect(*self._address, keepalive=KEEP_ALIVE)
+            paho.connect(*self.address, keepalive=KEEP_ALIVE)
         except OSError as error:
             self._end(f"no connection ({error})")
             raise Missing(f"{self.name} cannot connect: {error}") from error
@@ -131,6 +139,17 @@ class Client:
             paho.disconnect()
             closed: threading.Event = paho.user_data_get()
             closed.wait(self._timeout)
+
+    def roam(self) -> None:
+        """Connects while the old connection is still open, as a phone does between two networks. Returns when the
+        server has ended the old one."""
+        old = self._end("it goes on elsewhere")
+        self.connect()
+        if old is not None:
+            closed: threading.Event = old.user_data_get()
+            if not closed.wait(self._timeout):
+                old.disconnect()
+                raise Missing(f"the old connection of {self.name} was not ended within {self._timeout:g} s")
 
     def cut(self) -> None:
         """Lets the network vanish: the socket closes without DISCONNECT, whatever is half done stays half done."""

@@ -94,6 +94,9 @@ class Rest:
             raise Garbled("GET /v1/relations: the answer is not a list")
         return [Relation(_text(row, "user_id"), _text(row, "state"), _key(row)) for row in answer]
 
+    def remove_device(self, login: Login, device: str) -> None:
+        self._call("DELETE", f"/v1/devices/{quote(device, safe='')}", None, login)
+
     def _call(self, method: str, path: str, body: dict[str, Any] | None, login: Login | None = None) -> Any:
         status, content_type, data = self._exchange(method, path, body, login)
         call = f"{method} {path}"

@@ -29,7 +29,8 @@ class Person:
 
 
 class Stage:
-    """One server, Alice with her phone, Bob with his laptop. `messages` is the size of a burst.
+    """One server of one or more nodes, Alice with her phone, Bob with his laptop. `messages` is the size of a burst.
+    The devices are spread over the nodes: each new one goes to the next.
 
     Steps raise `Missing` when something does not happen within `timeout` seconds, and `Broken` when something else
     happens.
@@ -37,11 +38,11 @@ class Stage:
 
     def __init__(
         self, journal: Journal, transcript: Transcript, checks: Checklist, rest: Rest, *,
-        address: tuple[str, int], messages: int, timeout: float,
+        addresses: Sequence[tuple[str, int]], messages: int, timeout: float,
     ) -> None:  # fmt: skip
         self.journal, self.transcript, self.checks, self.rest = journal, transcript, checks, rest
         self.messages = messages
-        self._address, self._timeout = address, timeout
+        self.addresses, self._timeout = tuple(addresses), timeout
         suffix = secrets.token_hex(2)
         self.alice, self.bob = Person(f"alice-{suffix}"), Person(f"bob-{suffix}")
         for person in (self.alice, self.bob):
@@ -76,9 +77,22 @@ class Stage:
 
     def give(self, person: Person, login: Login) -> Client:
         """Puts a logged-in device, not yet connected, into the person's hands."""
-        client = Client(self.journal, login, address=self._address, keys=person.keys, timeout=self._timeout)
+        address = self.addresses[len(self.clients) % len(self.addresses)]
+        client = Client(self.journal, login, address=address, keys=person.keys, timeout=self._timeout)
         self.clients[login.device] = client
+        self._tell_node(client)
         return client
+
+    def send_elsewhere(self, client: Client) -> None:
+        """The client's next connection goes to the next node."""
+        here = self.addresses.index(client.address)
+        client.address = self.addresses[(here + 1) % len(self.addresses)]
+        self._tell_node(client)
+
+    def _tell_node(self, client: Client) -> None:
+        if len(self.addresses) > 1:
+            host, port = client.address
+            self.transcript.line(client.user, f"{client.device} turns to {host}:{port}", "dim")
 
     def online(self) -> tuple[Client, Client]:
         """Alice's phone and Bob's laptop, connected and acknowledging, whatever the scene before has left."""

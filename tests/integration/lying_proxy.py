@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,10 +35,11 @@ Lie = Callable[[str, Packet], Iterable[Packet]]
 
 
 class LyingProxy:
-    """Listens on a free port while it is entered; each connection is passed on to `server`."""
+    """Listens on a free port while it is entered; each connection is passed on to `server`. The devices in `kept` do
+    not hear of it when the server ends their connection."""
 
-    def __init__(self, server: tuple[str, int], lie: Lie) -> None:
-        self._server, self._lie = server, lie
+    def __init__(self, server: tuple[str, int], lie: Lie, kept: Container[str] = ()) -> None:
+        self._server, self._lie, self._kept = server, lie, kept
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
 
@@ -84,7 +85,8 @@ class LyingProxy:
                     client.sendall(packet.raw)
             except OSError:
                 break
-        _shut(client)
+        if device not in self._kept:
+            _shut(client)
         _shut(server)
 
 

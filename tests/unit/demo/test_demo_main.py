@@ -83,3 +83,11 @@ def test_wrong_options_end_with_usage(arguments, capsys):
 )
 def test_addresses(text, address):
     assert demo._address(text) == address
+
+
+@pytest.mark.parametrize("nodes", ["localhost:1", "localhost:1,", "localhost:1,localhost", ",", "a:1,b:0"])
+def test_nodes_are_two_or_more_addresses(nodes, capsys):
+    with pytest.raises(SystemExit) as ended:
+        demo.main(["--nodes", nodes])
+    assert ended.value.code == 2
+    assert "argument --nodes: not " in capsys.readouterr().err
