@@ -142,7 +142,7 @@ class MemoryUserStatus:
         later: list[Holding | None] = []
         for holding, there in zip(holdings, present, strict=True):
             entry = self._board.users.get(holding.user, {}).get(holding.device)
-            if entry is not None and entry.holding.turn > holding.turn:
+            if entry is not None and entry.holding.turn > holding.turn and entry.by is not self:
                 later.append(entry.holding)
             else:
                 self._board.raise_turn(holding.turn)
@@ -235,6 +235,10 @@ class MemoryUserStatus:
         return Arrival(holding, previous, first)
 
     def _current(self, holding: Holding) -> _Entry | None:
-        """The entry of this holding, if it still is the current one."""
+        """The entry of this holding, if it still is the current one; or an outdated one of our own, which goes with
+        it."""
         entry = self._board.users.get(holding.user, {}).get(holding.device)
-        return entry if entry is not None and entry.holding.turn == holding.turn else None
+        if entry is None:
+            return None
+        outdated = entry.by is self and holding.node == self.node and entry.holding.turn < holding.turn
+        return entry if outdated or entry.holding.turn == holding.turn else None

@@ -186,7 +186,7 @@ class RedisUserStatus:
     async def _release(self, holdings: Sequence[Holding], how: str) -> list[bool]:
         last: list[bool] = []
         for portion in _portions(holdings):
-            asked = [value for held in portion for value in (held.user, held.device, held.turn)]
+            asked = [value for held in portion for value in (held.user, held.device, held.turn, held.node == self.node)]
             answer = await self._write(RELEASE, _encode(asked), how)
             assert answer is not None
             last += answer
@@ -199,6 +199,10 @@ class RedisUserStatus:
         return nodes
 
     # The lease
+
+    @property
+    def _open(self) -> bool:
+        return self._events is not None
 
     def _granted(self, grant: int, *, was_away: bool = False) -> None:
         """Another grant than the one we know: the lease was not ours in between, and what we held may be gone. Grants
@@ -228,11 +232,9 @@ class RedisUserStatus:
             asyncio.get_running_loop().call_soon(self._events.superseded)
 
     async def _keep_tending(self, more: bool) -> None:
-        while not self._superseded:
+        while self._open and not self._superseded:
             if not more:
                 await self._pause()
-            if self._events is None:
-                break
             try:
                 more = await self._tend()
             except Exception:
@@ -252,7 +254,7 @@ class RedisUserStatus:
     async def _tend(self) -> bool:
         """True if there is more to do at once."""
         async with self._tending:
-            return self._events is not None and await self._tend_alone()
+            return self._open and await self._tend_alone()
 
     async def _tend_alone(self) -> bool:
         told, self._told = self._told, []

@@ -6,7 +6,7 @@ Keys, below the cluster's prefix:
     {prefix}:nodes                       hash "node incarnation" -> when (us) it was first seen without a lease, 0 never
     {prefix}:user:{user}                 hash device -> "node incarnation turn present": who holds it
     {prefix}:held:{node}:{incarnation}   set of "length:user" + device: what this process holds, for the removal
-    {prefix}:left                        sorted set user -> turn: lost their last connection by a death, not yet told
+    {prefix}:left                        sorted set user -> turn: lost a connection by a death, not yet told
     {prefix}:sweeping                    string "node incarnation", with an expiry: who removes and tells now
     {prefix}:turn                        string: the highest number given out
 
@@ -142,9 +142,9 @@ local function admit()
 end
 """
 
-# ARGV[7]: user, device, turn (0: a new arrival), present (1 or 0), and so on. A holding whose device was later held by
-# somebody living changes nothing. Answers the grant, then for each the turn that stands, by whom, whether no device of
-# the user was there before, and by whom and under which turn this one was held until now.
+# ARGV[7]: user, device, turn (0: a new arrival), present (1 or 0), and so on. A holding whose device came later to
+# another living node changes nothing. Answers the grant, then for each the turn that stands, by whom, whether no device
+# of the user was there before, and by whom and under which turn this one was held until now.
 # [8]: by when, in microseconds of Redis' clock. Who stood still, Redis or the way to it, must not do late what nobody
 # waits for any more: it would take the device from where it has gone in the meantime. Answers 0 then.
 HOLD = _script(
@@ -170,7 +170,7 @@ for i = 1, #asked, 4 do
       if lives then before, before_turn = node, tonumber(held_turn) end
     end
   end
-  local stands, later = me, before_turn > its_turn and its_turn > 0
+  local stands, later = me, before_turn > its_turn and its_turn > 0 and before ~= me
   if its_turn == 0 then
     its_turn = tonumber(next_turn())
   elseif later then
@@ -192,8 +192,9 @@ return cmsgpack.pack(answer)
 """,
 )
 
-# ARGV[7]: user, device, turn, and so on; ARGV[8]: away or offline. Answers the grant (0 for a process that has lost its
-# name), then for each what the Protocol promises.
+# ARGV[7]: user, device, turn, whether the asking node is the one that held it, and so on; [8]: away or offline. What
+# this very process has said of the device under a lower turn is outdated, and goes with it. Answers the grant (0 for a
+# process that has lost its name), then for each what the Protocol promises.
 RELEASE = _script(
     READING,
     WRITING,
@@ -201,20 +202,21 @@ RELEASE = _script(
 local grant = admit()
 local asked = cmsgpack.unpack(ARGV[7])
 local answer = {tonumber(grant or 0)}
-for i = 1, #asked, 3 do
-  local user, device, its_turn = asked[i], asked[i + 1], text(asked[i + 2])
+for i = 1, #asked, 4 do
+  local user, device, its_turn, ours = asked[i], asked[i + 1], asked[i + 2], asked[i + 3]
   local key = user_key(user)
   local changed, others = false, false
   local found = redis.call('HGETALL', key)
   for j = 1, #found, 2 do
     local node, of, held_turn, present = unpack_entry(found[j + 1])
     local counts = present == '1' and lease_of(node) == of
-    if found[j] ~= device or held_turn ~= its_turn then
+    local outdated = ours and node == me and of == incarnation and tonumber(held_turn) < its_turn
+    if found[j] ~= device or held_turn ~= text(its_turn) and not outdated then
       others = others or counts
     else
       changed = counts
       if ARGV[8] == 'away' then
-        redis.call('HSET', key, device, node .. ' ' .. of .. ' ' .. held_turn .. ' 0')
+        redis.call('HSET', key, device, node .. ' ' .. of .. ' ' .. text(its_turn) .. ' 0')
       else
         redis.call('HDEL', key, device)
         let_go(user, device, node, of)
@@ -297,7 +299,7 @@ local function remove(user, name)
       lost = lost or present == '1'
     end
   end
-  if lost and not is_present(user) then redis.call('ZADD', left, next_turn(), user) end
+  if lost then redis.call('ZADD', left, next_turn(), user) end
 end
 
 local known = redis.call('HGETALL', prefix .. ':nodes')

@@ -38,6 +38,8 @@ class Statuses(Protocol):
     """Several nodes on one back end. Leases do not run out by themselves; `lapse` does it."""
 
     ears: dict[UserStatus, Ears]
+    timeout: float
+    """Seconds, for what a node asks; of the nodes that are made from now on."""
 
     async def node(self, name: str) -> UserStatus:
         """A new process of that name, open."""
@@ -66,6 +68,8 @@ class Statuses(Protocol):
 
 
 class MemoryStatuses:
+    timeout = 0.0
+
     def __init__(self) -> None:
         self.ears: dict[UserStatus, Ears] = {}
         self._board = StatusBoard()
@@ -118,6 +122,7 @@ class RedisStatuses:
     """On a real server, which no other tests use at the same time."""
 
     _numbers = itertools.count(1)
+    timeout = 10.0
 
     def __init__(self) -> None:
         self.ears: dict[UserStatus, Ears] = {}
@@ -127,7 +132,7 @@ class RedisStatuses:
         self._open: list[RedisUserStatus] = []
 
     async def node(self, name: str) -> UserStatus:
-        server = RedisServer(self._redis.url, connect_timeout=0.3, answer_timeout=0.3)
+        server = RedisServer(self._redis.url, connect_timeout=self.timeout, answer_timeout=self.timeout)
         status = RedisUserStatus(server, name, prefix=self._prefix, lease=3_600, grace=0)
         self.ears[status] = Ears()
         await status.open(self.ears[status])

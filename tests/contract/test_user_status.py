@@ -348,12 +348,34 @@ async def test_what_was_held_is_put_back_as_it_was(statuses: Statuses) -> None:
     held = await arrive(one, "ann")
     assert await one.restore([held], [False]) == [None]
     assert await one.present(["ann"]) == frozenset()
+    (arrival,) = await one.online([("ann", "phone")])
+    assert (arrival.previous, arrival.first) == (held, True)
+
+
+async def test_a_node_that_could_not_wait_for_its_turn_keeps_the_one_it_made_up(statuses: Statuses) -> None:
+    one = await statuses.node("one")
+    made_up = Holding("ann", "phone", "one", round(time.time() * 1_000_000) - 1_000)
+    await arrive(one, "ann")  # the answer came too late
+    assert await one.restore([made_up], [True]) == [None]
+    assert await one.offline([made_up]) == [True]
+    assert await one.present(["ann"]) == frozenset()
+
+
+@pytest.mark.parametrize("how", ["away", "offline"])
+async def test_what_is_said_again_too_late_goes_with_the_next(statuses: Statuses, how: str) -> None:
+    """The device comes back to its node while that node says again what it holds."""
+    one, two = await statuses.node("one"), await statuses.node("two")
+    held = await arrive(one, "ann")
     new = await arrive(one, "ann")
-    assert await one.restore([held], [False]) == [new]  # the newer one stays, connected
-    assert await one.present(["ann"]) == {"ann"}
+    assert await one.restore([held], [True]) == [None]
+    assert await two.offline([new]) == [False]
+    assert await two.offline([Holding("ann", "phone", "two", new.turn + 1)]) == [False]
+    assert await getattr(one, how)([new]) == [True]
+    assert await two.present(["ann"]) == frozenset()
 
 
 async def test_an_unreachable_back_end(statuses: Statuses) -> None:
+    statuses.timeout = 0.3
     one = await statuses.node("one")
     held = await arrive(one, "ann")
     await statuses.cut()
@@ -367,7 +389,7 @@ async def test_an_unreachable_back_end(statuses: Statuses) -> None:
     await statuses.mend()
     assert statuses.ears[one].lost == statuses.ears[late].lost == 1
     assert await arrive(late, "bob")
-    assert await one.restore([held], [True]) in ([None], [Holding("ann", "phone", "one", held.turn + 1)])
+    assert await one.restore([held], [True]) == [None]
     assert await late.connectors(["ann", "bob"]) == {"ann": {"one"}, "bob": {"late"}}
 
 

@@ -152,7 +152,8 @@ class Driver:
             key = (holding.user, holding.device)
             current = self.model.holder(key)
             changed = False
-            if current is not None and current.turn == holding.turn:
+            outdated = current is not None and current.node == name == holding.node and current.turn < holding.turn
+            if current is not None and (current.turn == holding.turn or outdated):
                 owner = self.model.processes[current.node]
                 changed = owner.held[key][1]
                 if away:
@@ -176,7 +177,7 @@ class Driver:
         for holding, connected, answer in zip(picked, there, answers, strict=False):
             key = (holding.user, holding.device)
             current = self.model.holder(key)
-            if current is not None and current.turn > holding.turn:
+            if current is not None and current.turn > holding.turn and current.node != name:
                 assert answer == current
             else:
                 assert answer is None

@@ -19,8 +19,8 @@ from aldis.broker.cluster_ports import StatusUnavailable
 from tests.contract.statuses import Ears
 from tests.redis_server import RedisProcess, new_redis
 
-LEASE = 0.9
-TIMEOUT = 0.3
+LEASE = 1.8
+TIMEOUT = 0.5
 
 
 class Node:
@@ -65,7 +65,7 @@ async def test_a_flush_is_noticed_without_a_question(own_redis: RedisProcess) ->
     async with node(own_redis, "one") as one, node(own_redis, "two") as two:
         (held,) = await one.status.online([("ann", "phone")])
         own_redis.flush()
-        assert await eventually(lambda: one.ears.lost and two.ears.lost) < LEASE
+        assert await eventually(lambda: one.ears.lost and two.ears.lost) < LEASE + 1
         assert await one.status.restore([held.holding], [True]) == [None]
         assert await two.status.connectors(["ann"]) == {"ann": {"one"}}
         await asyncio.sleep(LEASE)
@@ -107,16 +107,16 @@ async def test_a_redis_that_stands_still_for_longer_than_the_lease(own_redis: Re
         begun = time.monotonic()
         with pytest.raises(StatusUnavailable):
             await one.status.online([("bob", "phone")])
-        assert time.monotonic() - begun < 2 * TIMEOUT + 0.2, "the first one pays the time-out"
+        assert time.monotonic() - begun < 2 * TIMEOUT + 1, "the first one pays the time-out"
         for _ in range(20):
             begun = time.monotonic()
             with pytest.raises(StatusUnavailable):
                 await one.status.connectors(["ann"])
-            assert time.monotonic() - begun < 0.05, "nobody else does"
+            assert time.monotonic() - begun < TIMEOUT / 2, "nobody else does"
             await asyncio.sleep(0.03)
         await asyncio.sleep(LEASE)
         own_redis.resume()
-        assert await back(one) < 1.0
+        assert await back(one) < 2.0
         await eventually(lambda: one.ears.lost and two.ears.lost)
         assert await one.status.restore([held.holding], [True]) == [None]
         await asyncio.sleep(LEASE)
@@ -154,7 +154,7 @@ async def test_redis_comes_up_after_the_node(own_redis: RedisProcess) -> None:
     own_redis.stop()
     begun = time.monotonic()
     async with node(own_redis, "one") as one:
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 2.0
         with pytest.raises(StatusUnavailable):
             await one.status.online([("ann", "phone")])
         await asyncio.sleep(0.5)
@@ -226,7 +226,7 @@ async def test_a_node_that_is_killed(own_redis: RedisProcess) -> None:
         await process.wait()
         # its lease runs out, that is seen, the grace passes, and that is seen
         took = await eventually(lambda: len(one.ears.left + two.ears.left) == 449)
-        assert took < LEASE * (1 + 1 / 3 + 1 / 3 + 1 / 3) + 0.5
+        assert took < LEASE * (1 + 1 / 3 + 1 / 3 + 1 / 3) + 2
         await asyncio.sleep(LEASE)
         assert one.ears.left + two.ears.left == {user: 1 for user in everybody if user != "user1"}
         assert not (one.ears.left and two.ears.left), "one at a time"
@@ -299,7 +299,7 @@ async def test_closing_while_redis_stands_still(own_redis: RedisProcess) -> None
     own_redis.pause()
     begun = time.monotonic()
     await one.status.close()
-    assert time.monotonic() - begun < 4 * TIMEOUT + 0.5
+    assert time.monotonic() - begun < 4 * TIMEOUT + 1
     await one.status.close()
     own_redis.resume()
 
