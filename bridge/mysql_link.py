@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aldis.bridge.mysql_server import BoundedConnection, MySqlServer
-from aldis.bridge.mysql_trouble import TROUBLE, is_ours, unavailable
+from aldis.bridge.mysql_trouble import TROUBLE, UNKNOWN_VARIABLE, code, is_ours, unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,19 @@ async def _forget(connection: AsyncConnection) -> None:
     await connection.close()
 
 
+async def _bound_pauses(driver: BoundedConnection, seconds: float) -> None:
+    """A node that is frozen in the middle of a transaction holds locks that all others wait for: so the server ends a
+    transaction that stands still. MySQL can only end whole sessions that stand still; a new one is made when it is
+    needed."""
+    whole = max(1, math.ceil(seconds))
+    try:
+        await driver.run(b"SET SESSION idle_transaction_timeout = %d" % whole)
+    except TROUBLE as error:
+        if code(error) != UNKNOWN_VARIABLE:
+            raise
+        await driver.run(b"SET SESSION wait_timeout = %d" % max(whole, 2))
+
+
 class KeptLink:
     """One connection kept for transactions, one after the other, and opened again after trouble.
 
@@ -121,6 +135,7 @@ class KeptLink:
         # One statement, on both makes: MariaDB before 11.1 knows no variable `transaction_isolation`. At this level a
         # statement sees what others have committed up to now, and locks rows, not the gaps between them.
         await driver.run(b"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        await _bound_pauses(driver, self._links.server.pause_timeout)
         await self._prepare(driver)
         await driver.autocommit(False)
 

@@ -36,13 +36,15 @@ class MySqlServer:
     `password`, which wins over the one in the URL.
 
     `connect_timeout`, in seconds, is for the whole way to a session, log-in included; `answer_timeout` for the answer
-    to one statement, None for no limit. `pool_size` is the number of connections of one pool.
+    to one statement, None for no limit; `pause_timeout` is for what a transaction may stand still between two of its
+    statements, before the server ends it. `pool_size` is the number of connections of one pool.
     """
 
     url: str = field(repr=False)
     password: str | None = field(default=None, repr=False)
     connect_timeout: float = 5.0
     answer_timeout: float | None = 10.0
+    pause_timeout: float = 3.0
     pool_size: int = 10
     tls: ssl.SSLContext | None = None
 
@@ -152,8 +154,15 @@ class BoundedConnection(aiomysql.Connection):  # type: ignore[misc]  # untyped
     async def ensure_closed(self) -> None:
         """Says good-bye and waits for nothing."""
         if self._writer is not None:
-            self._writer.write(b"\x01\x00\x00\x00\x01")  # COM_QUIT
+            if not self._writer.transport.is_closing():
+                self._writer.write(b"\x01\x00\x00\x00\x01")  # COM_QUIT
             super().close()
+
+    def _write_bytes(self, data: bytes) -> None:
+        # uvloop answers a write to what the server has closed with a RuntimeError, which nobody takes for trouble
+        if self._writer.transport.is_closing():
+            raise aiomysql.OperationalError(CR.CR_SERVER_GONE_ERROR, "the server has closed the connection")
+        super()._write_bytes(data)
 
     async def _request_authentication(self) -> None:
         if self._ssl_context is not None and not self.server_capabilities & CLIENT.SSL:

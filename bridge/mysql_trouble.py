@@ -28,6 +28,7 @@ TROUBLE = (DriverError, SQLAlchemyError, OSError)
 """Whatever a call of the driver or the pool may raise."""
 
 DUPLICATE = 1062
+UNKNOWN_VARIABLE = 1193
 _LOCK_WAIT, _DEADLOCK = 1205, 1213
 _NO_TABLE = 1146
 _MANY_CONNECTIONS, _SHUTTING_DOWN, _NO_SOCKET, _NO_SERVER, _GONE, _LOST = 1040, 1053, 2002, 2003, 2006, 2013

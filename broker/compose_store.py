@@ -138,6 +138,7 @@ def mysql_server(settings: Settings) -> MySqlServer:
         password=password,
         connect_timeout=store.connect_timeout,
         answer_timeout=store.answer_timeout,
+        pause_timeout=store.pause_timeout,
         pool_size=store.pool_size,
         tls=tls,
     )

@@ -68,6 +68,9 @@ class StoreSettings(Section):
     """Seconds that a start waits for a database server that is not there yet, or whose tables another process has still
     to make: nobody need care in which order things start. What waiting cannot heal, such as a wrong password, ends the
     start at once."""
+    pause_timeout: Seconds = 3.0
+    """Seconds that a transaction may stand still between two statements before the database server ends it: a node that
+    is frozen there, or cut off, holds locks that the others wait for. In whole seconds, rounded up."""
     flush_every_second: bool = False
     """Accept a database server with `innodb_flush_log_at_trx_commit` 2 (or `sync_binlog` other than 1): it survives a
     crash of its own, but a power cut costs the last second, acknowledged messages included."""

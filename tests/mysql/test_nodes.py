@@ -8,12 +8,14 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from aldis.bridge.mysql import MySqlStore
 from aldis.bridge.mysql_literals import listed, text
 from aldis.bridge.mysql_reads import RECEIPT_CHANGES
+from aldis.bridge.mysql_server import BoundedConnection
 from aldis.broker.ports import (
     Batch,
     Claim,
@@ -25,6 +27,7 @@ from aldis.broker.ports import (
     Read,
     RetainedMessage,
     Stored,
+    StoreUnavailable,
     TooManyDevices,
 )
 from tests.contract.stores import chat, commit
@@ -265,3 +268,42 @@ async def test_claims_and_commits_wait_for_one_another_and_not_in_a_circle(
     for user in USERS:
         await whole(nodes[1], user)
     assert len([record for record in caplog.records if "again" in record.message]) <= 5
+
+
+async def test_a_node_that_is_frozen_in_a_transaction_holds_up_the_others_for_the_pause_only() -> None:
+    """SIGSTOP in the middle of a commit: here the node's transaction just does not go on."""
+    server = replace(empty_database(), pause_timeout=1.0)
+    frozen, other = MySqlStore(server), MySqlStore(server)
+    await frozen.open()
+    await other.open()
+    went_on = asyncio.Event()
+    link = frozen._now().committer._link
+    end = link.get
+
+    async def get() -> BoundedConnection:
+        driver = await end()
+        run = driver.run
+
+        async def halt(statement: bytes) -> tuple[tuple[object, ...], ...]:
+            answer = await run(statement)
+            if b"im_inbox" in statement:
+                await went_on.wait()
+            return answer
+
+        driver.run = halt  # type: ignore[method-assign]
+        return driver
+
+    link.get = get  # type: ignore[method-assign]
+    await commit(other, chat())
+    committing = asyncio.create_task(commit(frozen, chat(device="pad")))
+    await asyncio.sleep(0.2)
+    begun = time.monotonic()
+    (stored,) = (await commit(other, chat())).stored
+    assert stored.n == 2
+    assert 0.3 < time.monotonic() - begun < 3.0
+    link.get = end  # type: ignore[method-assign]
+    went_on.set()
+    with pytest.raises(StoreUnavailable):
+        await committing
+    await frozen.close()
+    await other.close()
