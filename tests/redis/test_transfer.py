@@ -9,15 +9,25 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
+import uvloop
 
+from aldis.bridge.client_tls import tls_context
 from aldis.bridge.framed_transfer import FramedTransfer, TransferLimits
 from aldis.bridge.redis_server import RedisServer
 from aldis.bridge.redis_transfer import RedisTransfer
 from aldis.broker.cluster_ports import Attached, Passed, WakeUp
 from tests.contract.transfers import HEARTBEAT, KEY, LIMITS, SILENCE, Nodes, Recorder, RedisNet, eventually
 from tests.redis_server import RedisProcess, new_redis
+from tests.secure import Papers
+
+
+@pytest.fixture(scope="module")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """The loop of the real server; the contract suite runs on the one of the standard library."""
+    return uvloop.EventLoopPolicy()
 
 
 @pytest.fixture
@@ -233,6 +243,26 @@ async def test_with_a_password_and_without_the_right_one(caplog: pytest.LogCaptu
         await bad.close()
     await good.close()
     await named.close()
+    redis.stop()
+
+
+async def test_over_tls_to_the_right_server_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    papers, others = Papers(tmp_path / "ours"), Papers(tmp_path / "theirs")
+    port = new_redis().port
+    redis = new_redis(
+        *("--tls-port", str(port), "--tls-cert-file", str(papers.certfile), "--tls-auth-clients", "no"),
+        *("--tls-key-file", str(papers.keyfile), "--tls-ca-cert-file", str(papers.ca)),
+    ).start()
+    url, limits = f"rediss://127.0.0.1:{port}/0", TransferLimits(**LIMITS)
+    ann = RedisTransfer("ann", RedisServer(url, tls=tls_context(papers.ca)), key=KEY, limits=limits)
+    bad = RedisTransfer("bad", RedisServer(url, tls=tls_context(others.ca)), key=KEY, limits=limits)
+    await ann.open(Recorder())
+    await eventually(lambda: ann.connected)
+    await bad.open(Recorder())
+    await eventually(lambda: "certificate verify failed" in caplog.text)
+    assert not bad.connected
+    await bad.close()
+    await ann.close()
     redis.stop()
 
 
