@@ -18,7 +18,7 @@ from aldis.broker.cluster import Links
 from aldis.broker.ports import AccessRevoked, RelationChanged
 from tests import wire as packets
 from tests.unit.broker.chat import Chat, Friends, Person, Shared, Store, chatting
-from tests.unit.broker.lab import until
+from tests.unit.broker.lab import Plugins, until
 
 LIMITS = TransferLimits(heartbeat=0.02, silence=0.2, peer_timeout=0.5)
 
@@ -54,13 +54,13 @@ class Nodes:
 
 
 @asynccontextmanager
-async def nodes(*pairs: tuple[str, str], count: int = 2) -> AsyncIterator[Nodes]:
+async def nodes(*pairs: tuple[str, str], count: int = 2, plugins: Plugins | None = None) -> AsyncIterator[Nodes]:
     made = Nodes(*pairs)
     async with AsyncExitStack() as stack:
         for name in "abcd"[:count]:
             way = Links(MemoryTransfer(name, made.wire, limits=LIMITS), MemoryUserStatus(name, made.board))
             shared = Shared(made.store, made.friends)
-            made.chats.append(await stack.enter_async_context(chatting(shared=shared, way=way)))
+            made.chats.append(await stack.enter_async_context(chatting(shared=shared, way=way, plugins=plugins)))
         await made.know_each_other()
         yield made
         made.wire.mend()
