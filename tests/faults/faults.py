@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.faults.generator import Load
 from tests.faults.world import Node, World
@@ -84,7 +83,7 @@ def kill_both_nodes(scene: Scene) -> Iterator[None]:
 def rolling_restart(scene: Scene) -> Iterator[None]:
     """SIGTERM, one after the other, as for a new version."""
     for node in scene.world.nodes:
-        assert node.stop() == 0, node.aldis.log[-4_000:]
+        assert node.stop() == 0, node.log[-4_000:]
         node.start()
         time.sleep(0.5)
     yield
@@ -113,33 +112,29 @@ def freeze_a_node_past_its_lease(scene: Scene) -> Iterator[None]:
 
 @fault(1.0, needs="mysql")
 def kill_mariadb(scene: Scene) -> Iterator[None]:
-    assert scene.world.mariadb is not None
-    scene.world.mariadb.kill()
+    scene.world.mysql.kill()
     yield
-    scene.world.mariadb.start()
+    scene.world.mysql.start()
 
 
 @fault(0.5, needs="mysql")
 def restart_mariadb(scene: Scene) -> Iterator[None]:
-    assert scene.world.mariadb is not None
-    scene.world.mariadb.stop()
+    scene.world.mysql.stop()
     yield
-    scene.world.mariadb.start()
+    scene.world.mysql.start()
 
 
 @fault(4.0, needs="mysql")
 def freeze_mariadb(scene: Scene) -> Iterator[None]:
     """Longer than the store waits for an answer."""
-    assert scene.world.mariadb is not None
-    scene.world.mariadb.stand_still()
+    scene.world.mysql.pause()
     yield
-    scene.world.mariadb.go_on()
+    scene.world.mysql.resume()
 
 
 @fault(3.0, needs="mysql")
 def lock_tables(scene: Scene) -> Iterator[None]:
-    assert scene.world.mariadb is not None
-    other = scene.world.mariadb.connection("aldis")
+    other = scene.world.connect()
     with other.cursor() as cursor:
         cursor.execute("LOCK TABLES im_inbox WRITE, im_message WRITE, im_offline WRITE")
         yield
@@ -150,8 +145,7 @@ def lock_tables(scene: Scene) -> Iterator[None]:
 @fault(3.0, needs="mysql")
 def lock_rows(scene: Scene) -> Iterator[None]:
     """An administrator's forgotten transaction."""
-    assert scene.world.mariadb is not None
-    other = scene.world.mariadb.connection("aldis")
+    other = scene.world.connect()
     with other.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT * FROM im_inbox FOR UPDATE")
@@ -164,8 +158,7 @@ def lock_rows(scene: Scene) -> Iterator[None]:
 @fault(3.0, needs="mysql disk")
 def full_disk(scene: Scene) -> Iterator[None]:
     """Not a byte is left where the database is."""
-    assert scene.world.small_disk is not None
-    filler = Path(scene.world.small_disk) / "filler"
+    filler = scene.world.small_disk / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while file.write(b"x" * 65_536):
             pass
@@ -200,7 +193,7 @@ def kill_redis(scene: Scene) -> Iterator[None]:
 @fault(0.5, needs="redis")
 def flush_redis(scene: Scene) -> Iterator[None]:
     for _ in range(3):
-        scene.world.redis.flush()
+        scene.world.flush_redis()
         time.sleep(0.3)
     yield
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,14 @@ class Play:
 
     def begin(self) -> None:
         """Accounts, friends, every device connected once."""
-        server = self.world.nodes[0].aldis
+        server = self.world.accounts
         server.register(*self.cast.users)
         self._people = {user: Person(server, user) for user in self.cast.users}
-        for first, second in self.cast.friends:
-            server.befriend(first, second)
-        tokens = {f"{one.user}/{one.device}": self._people[one.user].token(one.device) for one in self.cast.devices}
+        with ThreadPoolExecutor(4) as pool:
+            logins = pool.map(lambda one: self._people[one.user].token(one.device), self.cast.devices)
+            names = [f"{one.user}/{one.device}" for one in self.cast.devices]
+            tokens = dict(zip(names, logins, strict=True))
+            list(pool.map(lambda pair: self._people[pair[0]].befriend(self._people[pair[1]]), self.cast.friends))
         self.log = Log(self.path())
         self._preamble()
         stage = Stage(self.cast, tokens, self.world.addresses, str(self.path()))
@@ -157,15 +160,15 @@ class Play:
             self.log.note(What.FORBIDDING, user=user, peer=peer)
             token = self._people[user].token("phone")
             if self.chance.random() < 0.5:
-                self.world.rest("PUT", f"/v1/blocks/{peer}", token=token)
+                self.world.accounts.rest("PUT", f"/v1/blocks/{peer}", token=token)
             else:
-                self.world.rest("DELETE", f"/v1/friends/{peer}", token=token)
+                self.world.accounts.rest("DELETE", f"/v1/friends/{peer}", token=token)
             self.log.note(What.FORBIDDEN, user=user, peer=peer)
         if self._doomed:
             user, device = self._doomed.pop()
             token = self._people[user].token("phone")
             self.log.note(What.KICKING, user=user, device=device)
-            self.world.rest("DELETE", f"/v1/devices/{device}", token=token)
+            self.world.accounts.rest("DELETE", f"/v1/devices/{device}", token=token)
             self.log.note(What.KICKED, user=user, device=device)
         time.sleep(3)  # for what may not come any more
 

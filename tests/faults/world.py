@@ -3,69 +3,96 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pymysql
+import redis
 
+from scripts import cluster
+from scripts.backends import DATABASE, USER, MariaDb, Redis, password_in
 from tests.faults.proxy import ProxyProcess
 from tests.faults.store import Ask
-from tests.mariadb import MariaDb
 from tests.operating import figures
-from tests.servers import Aldis, RestError
+from tests.servers import Aldis
+from tests.wire import Address
 
-PATIENT = {
+PATIENT: Mapping[str, object] = {
     "limits.connections_per_second_per_address": 0,
     "limits.failed_connects_per_minute_per_address": 0,
     "limits.failed_connects_per_minute_per_user": 0,
-    "logging.level": "INFO",
 }
 """All clients come from one address here, and come back often."""
-QUICK = {"store.answer_timeout": 2, "store.connect_timeout": 1, "timeouts.commit_retry": 0.1}
+QUICK: Mapping[str, object] = {"store.answer_timeout": 2, "store.connect_timeout": 1, "timeouts.commit_retry": 0.1}
 """Shorter than the defaults, so that a round of faults is over soon."""
+QUICK_CLUSTER: Mapping[str, object] = {
+    "cluster.lease": 4,
+    "cluster.heartbeat": 0.3,
+    "cluster.silence": 1.2,
+    "cluster.peer_timeout": 3,
+    "cluster.ownership": 2,
+    "cluster.sweep": 5,
+}
 
 
 class Node:
     """One server process, the proxy before it, and those between it and what it needs."""
 
-    def __init__(self, name: str, aldis: Aldis, proxies: ProxyProcess) -> None:
+    def __init__(self, name: str, process: Aldis | cluster.Aldis, proxies: ProxyProcess) -> None:
         self.name = name
-        self.aldis = aldis
-        self._proxies = proxies
+        self.process = process
         self.port = 0
         self.lines: dict[str, str] = {"clients": f"clients {name}"}
         """What is on the other side -> the proxy's name."""
+        self._proxies = proxies
 
     def start(self) -> None:
-        self.aldis.start()
+        self.process.start()
+        self.ready()
+
+    def ready(self) -> None:
+        """It has been started: its clients' proxy leads to it."""
         if not self.port:
-            self.port = self._proxies.open(self.lines["clients"], self.aldis.mqtt)
+            self.port = self._proxies.open(self.lines["clients"], self.process.mqtt)
 
     @property
     def alive(self) -> bool:
-        return self.aldis.alive
+        return self._pid is not None and self.process.alive
+
+    @property
+    def _pid(self) -> int | None:
+        if isinstance(self.process, Aldis):
+            return self.process.process.pid if hasattr(self.process, "process") else None
+        return self.process.pid
+
+    @property
+    def http(self) -> Address:
+        return self.process.http
+
+    @property
+    def log(self) -> str:
+        return self.process.log if isinstance(self.process, Aldis) else self.process.log.read_text(errors="replace")
 
     def kill(self) -> None:
-        self.aldis.kill()
+        self.process.kill()
 
-    def stop(self) -> int:
-        return self.aldis.stop()
+    def stop(self) -> int | None:
+        return self.process.stop()
 
     def pause(self) -> None:
-        self.aldis.process.send_signal(signal.SIGSTOP)
+        psutil.Process(self._pid).suspend()
 
     def resume(self) -> None:
-        self.aldis.process.send_signal(signal.SIGCONT)
+        psutil.Process(self._pid).resume()
 
     def resources(self) -> dict[str, float]:
-        process = psutil.Process(self.aldis.process.pid)
-        tasks = figures(self.aldis)[("aldis_event_loop_tasks",)]
+        process = psutil.Process(self._pid)
+        tasks = figures(self)[("aldis_event_loop_tasks",)]
         return {
             "pid": process.pid,
             "rss": process.memory_info().rss,
@@ -75,18 +102,19 @@ class Node:
 
 
 class World:
-    """What faults and the runner see. `has` names what there is: nodes (more than one), mysql, redis."""
+    """What faults and the runner see. `has` names what there is: nodes (more than one), mysql, redis, disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.nodes: list[Node] = []
-        self.mariadb: MariaDb | None = None
-        self.redis: Any = None
-        self.small_disk: Path | None = None
+        self.accounts: Aldis
+        """REST calls go here."""
+        self.mysql: MariaDb
+        self.redis: Redis
+        self.small_disk: Path
         self.has: set[str] = set()
         self.ask: Ask
         self.proxies = ProxyProcess()
-        self._lock = threading.Lock()
 
     def line(self, do: str, name: str, **fields: Any) -> dict[str, Any]:
         return self.proxies.order(do, name, **fields)
@@ -99,49 +127,52 @@ class World:
     def addresses(self) -> list[tuple[str, str, int]]:
         return [(node.name, "127.0.0.1", node.port) for node in self.nodes]
 
-    def rest(self, method: str, path: str, body: Any = None, token: str | None = None) -> Any:
-        """By whichever node can. The call may be repeated, so it must bear that."""
-        problem: Exception | None = None
-        for node in self.nodes:
-            try:
-                return node.aldis.rest(method, path, body, token)
-            except RestError as error:
-                if error.status < 500:
-                    raise
-                problem = error
-            except OSError as error:
-                problem = error
-        assert problem is not None
-        raise problem
+    def connect(self) -> Any:
+        """A connection to the database, past every proxy."""
+        word = password_in(self.mysql.password_file)
+        return pymysql.connect(
+            host="127.0.0.1", port=self.mysql.port, user=USER, password=word, database=DATABASE, connect_timeout=5
+        )
+
+    def flush_redis(self) -> None:
+        with closing(redis.Redis(port=self.redis.port, password=password_in(self.redis.password_file))) as client:
+            client.flushall()
 
 
 @contextmanager
 def _proxied(folder: Path) -> Iterator[World]:
+    """At the end, every node must stop cleanly and have met no defect of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
     world = World(folder)
     try:
         yield world
-        for node in world.nodes:
-            if node.alive:
-                assert node.stop() == 0, node.aldis.log
-            assert "Traceback" not in node.aldis.log, node.aldis.log[-4_000:]
     finally:
         for node in world.nodes:
-            if hasattr(node.aldis, "process") and node.alive:
+            if node.alive:
                 node.resume()
-                node.aldis.process.kill()
-                node.aldis.process.wait()
+                node.kill()
         world.proxies.end()
+
+
+def _stop_all(world: World) -> None:
+    for node in world.nodes:
+        if node.alive:
+            code = node.stop()
+            assert code == 0, f"node {node.name} ended with {code}:\n{node.log[-4_000:]}"
+        assert "Traceback" not in node.log, node.log[node.log.index("Traceback") - 500 :][:4_000]
 
 
 @contextmanager
 def embedded(folder: Path) -> Iterator[World]:
     """`aldis up`: one process on SQLite."""
     with _proxied(folder) as world:
-        aldis = Aldis(folder / "node", settings={**PATIENT, "store.busy_timeout": 0.3, "timeouts.commit_retry": 0.1})
-        world.nodes = [Node("A", aldis, world.proxies)]
+        settings = {**PATIENT, "store.busy_timeout": 0.3, "timeouts.commit_retry": 0.1}
+        world.accounts = Aldis(folder / "node", settings=settings)
+        world.nodes = [Node("A", world.accounts, world.proxies)]
         world.nodes[0].start()
-        world.ask = _sqlite(aldis.data / "aldis.db")
+        world.ask = _sqlite(world.accounts.data / "aldis.db")
         yield world
+        _stop_all(world)
 
 
 def _sqlite(path: Path) -> Ask:
@@ -153,7 +184,70 @@ def _sqlite(path: Path) -> Ask:
 
 
 @contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
+def single_node(folder: Path, megabytes: int = 400) -> Iterator[World]:
+    """`aldis up --config mysql`: one process on MariaDB."""
+    with _disk(folder / "mariadb", megabytes) as disk, _proxied(folder) as world:
+        world.mysql = MariaDb(folder / "mariadb", folder / "mariadb.log")
+        world.mysql.start()
+        try:
+            _database(world, disk)
+            world.accounts = Aldis(folder / "node", "mysql")
+            node = Node("A", world.accounts, world.proxies)
+            port = _proxy(world, node, "mysql", world.mysql.port)
+            world.accounts.settings = {
+                **PATIENT,
+                **QUICK,
+                "store.url": world.mysql.url(port),
+                "store.password_file": world.mysql.password_file,
+            }
+            world.nodes = [node]
+            node.start()
+            yield world
+            _stop_all(world)
+        finally:
+            world.mysql.stop()
+
+
+@contextmanager
+def two_nodes(folder: Path, megabytes: int = 400, settings: Mapping[str, object] = QUICK_CLUSTER) -> Iterator[World]:
+    """`make cluster`: nodes A and B, MariaDB, Redis, the accounts."""
+    with _disk(folder / "mariadb", megabytes) as disk, _proxied(folder) as world:
+        here = cluster.Cluster(folder, balancer=False, settings={**PATIENT, **QUICK, **settings})
+        world.mysql, world.redis = here.mysql, here.redis
+        nodes = [Node(name, process, world.proxies) for name, process in zip("AB", here.nodes, strict=True)]
+        for node, process in zip(nodes, here.nodes, strict=True):
+            process.mysql_port = _proxy(world, node, "mysql", world.mysql.port)
+            process.redis_port = _proxy(world, node, "redis", world.redis.port)
+        try:
+            here.start()
+            world.nodes = nodes
+            for node in nodes:
+                node.ready()
+            _database(world, disk)
+            world.has |= {"nodes", "redis"}
+            world.accounts = Aldis(folder / "accounts")
+            world.accounts.http = here.accounts.http
+            yield world
+            _stop_all(world)
+        finally:
+            here.stop()
+
+
+def _proxy(world: World, node: Node, to: str, port: int) -> int:
+    node.lines[to] = f"{to} {node.name}"
+    return world.proxies.open(node.lines[to], ("127.0.0.1", port), mysql=to == "mysql")
+
+
+def _database(world: World, disk: Path | None) -> None:
+    world.ask = lambda statement: world.mysql.ask(statement, DATABASE)
+    world.has.add("mysql")
+    if disk is not None:
+        world.small_disk = disk
+        world.has.add("disk")
+
+
+@contextmanager
+def _disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
     """A file system of its own in this folder, where this user may mount one."""
     folder.mkdir(parents=True, exist_ok=True)
     mounted = (
@@ -170,36 +264,4 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
             subprocess.run(["umount", "-l", folder], check=True)
 
 
-@contextmanager
-def _database(world: World, megabytes: int) -> Iterator[MariaDb]:
-    with ExitStack() as stack:
-        folder = world.folder / "mariadb"
-        world.small_disk = stack.enter_context(small_disk(folder, megabytes))
-        server = MariaDb(folder).start()
-        world.mariadb = server
-        server.ask("CREATE DATABASE aldis")
-        world.ask = lambda statement: server.ask(statement, "aldis")
-        world.has.add("mysql")
-        try:
-            yield server
-        finally:
-            server.stop()
-
-
-@contextmanager
-def single_node(folder: Path, megabytes: int = 400) -> Iterator[World]:
-    """`aldis up --config mysql`: one process on MariaDB."""
-    with _proxied(folder) as world, _database(world, megabytes) as database:
-        node = Node("A", Aldis(folder / "node", "mysql"), world.proxies)
-        world.nodes = [node]
-        node.lines["mysql"] = "mysql A"
-        port = world.proxies.open("mysql A", ("127.0.0.1", database.port), mysql=True)
-        node.aldis.settings = {**PATIENT, **QUICK, "store.url": database.url("aldis", port)}
-        node.start()
-        yield world
-        for one in world.nodes:  # before the database goes
-            if one.alive:
-                assert one.stop() == 0, one.aldis.log
-
-
-Worlds = Callable[[Path], Any]
+Worlds = Callable[[Path], AbstractContextManager[World]]
