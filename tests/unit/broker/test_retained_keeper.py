@@ -160,6 +160,8 @@ class TestTheLimitOfAUser:
             client = await one.client()
             for number in range(5):
                 await say(client, b"1", f"devices/alice/{number}")
+            await asyncio.sleep(0.05)
+            assert len(store.writes) == 1
             store.gate.set()
             await one.written()
             assert set(await store.kept()) == {"devices/alice/old", "devices/alice/0"} == set(one.in_memory())
@@ -174,7 +176,7 @@ class TestReading:
             clients = [await one.client(str(number)) for number in range(3)]
             for client in clients:
                 client.send(wire.subscribe(1, ("devices/alice/+", 0)))
-            await until(lambda: len(store.reads) == 1)
+                await until(lambda: store.reads != [])
             await asyncio.sleep(0.02)
             store.gate.set()
             for client in clients:
@@ -324,6 +326,20 @@ class TestMemory:
             assert await one.store.kept() == {TOPIC: b"on"}
             again = await (await one.client("phone", clean=True)).subscribed((TOPIC, 0))
             await again.expect(wire.publish(TOPIC, b"on", retain=True))
+
+    async def test_not_if_the_user_comes_back_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(retained_keeper, "_MOMENT", 0.3)
+        async with keeping() as one:
+            phone = await one.client("phone")
+            await say(phone, b"on")
+            await one.written()
+            phone.close()
+            await until(lambda: not one.node.decisions.present("alice"))
+            again = await one.client("phone")
+            await asyncio.sleep(1.0)
+            assert one.in_memory() == {TOPIC: b"on"}
+            await again.subscribed((TOPIC, 0))
+            assert one.store.reads == ["devices/alice/"]
 
     async def test_not_before_everything_is_written(self, no_moment: None) -> None:
         async with keeping() as one:
