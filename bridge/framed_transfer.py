@@ -12,7 +12,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from aldis.bridge.frames import ALL, Answered, Asked, Beat, Bye, Seal, TransferFigures
 from aldis.bridge.frames_in import Inbound, Taken
@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 
 _SAID_AGAIN = 60.0
 """Seconds until the same complaint is logged again, with how often there was a reason meanwhile."""
+
+
+_LEAVING = 1.0
+"""Seconds, at most, for what waits at the end to leave."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +106,8 @@ class FramedTransfer(ABC):
         self._loop: asyncio.AbstractEventLoop
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Future[None] | None = None
-        self._left = asyncio.Event()
+        self._drained, self._left = asyncio.Event(), asyncio.Event()
+        """Set when nothing waits; when our good-bye has come back. Only looked at while closing."""
         self._flush_due = False
         self._listening_since = math.inf
         self._deaf_since = 0.0
@@ -124,6 +129,11 @@ class FramedTransfer(ABC):
     @property
     def peers(self) -> Mapping[str, float]:
         return self._in.alive
+
+    def counters(self) -> Mapping[str, int]:
+        counted = asdict(self.figures)
+        refused: dict[str, int] = counted.pop("refused")
+        return counted | {f"refused_{reason}": count for reason, count in refused.items()}
 
     async def open(self, receiver: Receiver) -> None:
         self._loop = asyncio.get_running_loop()
@@ -149,7 +159,14 @@ class FramedTransfer(ABC):
         self._timer.cancel()
         if self._is_listening:
             self._left.clear()
+            self._drained.clear()
             self._flush()
+            try:
+                async with asyncio.timeout(_LEAVING):
+                    await self._drained.wait()
+            except TimeoutError:
+                logger.warning("%d bytes for other nodes could not leave in time", self._out.waiting_bytes)
+        if self._is_listening:
             self._carry([(ALL, self._out.at_once(Bye(), _now()))])
         await self._stop()
         self._out.drop_waiting()
@@ -220,6 +237,8 @@ class FramedTransfer(ABC):
                 frames.append(frame)
                 size += len(frame[1])
             self._carry(frames)
+        if not self._out:
+            self._drained.set()
 
     def _tick(self) -> None:
         now = self._loop.time()
@@ -259,6 +278,7 @@ class FramedTransfer(ABC):
             self._listening_since = math.inf
             self._deaf_since = self._loop.time()
             self._left.set()
+            self._drained.set()
 
     def _arrived(self, data: bytes) -> None:
         moment = self._loop.time()

@@ -136,6 +136,25 @@ class Cluster:
         await self._transfer.close()
         await self.way.status.close()
 
+    # For the operator
+
+    def counters(self) -> dict[str, int]:
+        """By names for the metrics; they only rise."""
+        counted = {f"transfer_{name}": count for name, count in self._transfer.counters().items()}
+        counted["transfer_unaddressed"] = self._elsewhere.dropped
+        counted["sweeps"] = self.sweep.rounds
+        return counted
+
+    def gauges(self) -> dict[str, float]:
+        """What is true now, by names for the metrics."""
+        return {
+            "cluster_connected": self._transfer.connected,
+            "cluster_peers": len(self._transfer.peers),
+            "cluster_owner": self._ownership.certain(),
+            "cluster_held_devices": len(self.holdings),
+            "cluster_known_users": len(self._elsewhere.whereabouts.known),
+        }
+
     # What this node says of itself
 
     def _users_changed(self, user: str, there: bool) -> None:

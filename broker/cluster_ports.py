@@ -231,6 +231,9 @@ class Transfer(Protocol):
     def peers(self) -> Mapping[str, float]:
         """The other nodes that are alive, and when (loop time) each was last heard."""
 
+    def counters(self) -> Mapping[str, int]:
+        """What it has done since the process began, by names for the metrics; they only rise."""
+
     async def open(self, receiver: Receiver) -> None:
         """Begins to send and to receive. An unreachable back end is no error: it is tried for as long as it takes."""
 

@@ -152,6 +152,7 @@ class Server:
             bus=self.bus,
             holdings=holdings,
             now_ms=wall_clock,
+            cluster=self._cluster,
         )
         if self._cluster is not None:
             await self._cluster.open()

@@ -1,9 +1,9 @@
 """The durable side of the connector: publishes go into the group commit, committed items go out through the feeds.
 
 The way of one message: `submit` -> group commit -> `committed` (receipt `sent`, acknowledgement, then the feeds of
-every attached device of the recipient) -> `_pump` -> the device's PUBACK -> `acknowledged` -> group commit (cursor,
-delivered) -> `committed` (receipt `delivered` to the sender). Nothing here is the only copy of anything: what a feed
-does not have in memory it reads from the store."""
+every attached device of the recipient) -> `Feeding.pump` -> the device's PUBACK -> `acknowledged` -> group commit
+(cursor, delivered) -> `Receipts.committed` (receipt `delivered` to the sender). Nothing here is the only copy of
+anything: what a feed does not have in memory it reads from the store."""
 
 from __future__ import annotations
 

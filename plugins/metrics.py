@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from aldis.broker.census import Census, take_census
 from aldis.broker.figures import Figures, Histogram
-from aldis.plugins.services import node_of, writer_of
+from aldis.plugins.services import cluster_of, node_of, writer_of
 
 
 class Metrics(BasePlugin):  # type: ignore[type-arg]
@@ -36,6 +36,7 @@ class Metrics(BasePlugin):  # type: ignore[type-arg]
         super().__init__(context)
         self._node = node_of(context)
         self._writer = writer_of(context)
+        self._cluster = cluster_of(context)
         self.configure(self.config)
         # PluginDecisions has the plugins only after all are made
         self._plugins: Callable[[], list[Any]] = lambda: context.plugins
@@ -80,6 +81,11 @@ class Metrics(BasePlugin):  # type: ignore[type-arg]
         if self._writer is not None:
             yield _gauge("commit_pending", "Messages handed over and not yet committed.", self._writer.pending)
             yield _gauge("store_available", "0 while the store takes no commits.", self._writer.available)
+        if self._cluster is not None:
+            for name, count in self._cluster.counters().items():
+                yield _counter(name, "Of the way to the other nodes; docs/operations.md.", [], [([], count)])
+            for name, value in self._cluster.gauges().items():
+                yield _gauge(name, "Of this node among others; docs/operations.md.", value)
 
 
 class _Families(CollectorRegistry):

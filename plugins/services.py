@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from aldis.bridge.credentials import AccessTokens
+from aldis.broker.cluster import Cluster
 from aldis.broker.correspondents import Correspondents
 from aldis.broker.holdings import Holdings
 from aldis.broker.inboxes import Inboxes
@@ -41,6 +42,7 @@ class Services:
     bus: Bus
     holdings: Holdings
     now_ms: Callable[[], int]
+    cluster: Cluster | None = None
     correspondents: Correspondents = field(init=False)
     """Shared by the plugins that need them, so that they are read once."""
 
@@ -60,6 +62,12 @@ def writer_of(context: Any) -> GroupFigures | None:
     """The group commit as the metrics see it, None on a node without a store."""
     services = getattr(context, "services", None)
     return cast("GroupFigures", services.inboxes.writer) if isinstance(services, Services) else None
+
+
+def cluster_of(context: Any) -> Cluster | None:
+    """The cluster as the metrics see it, None on a node without others."""
+    services = getattr(context, "services", None)
+    return services.cluster if isinstance(services, Services) else None
 
 
 def services_of(context: Any) -> Services:
