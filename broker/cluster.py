@@ -36,6 +36,7 @@ from aldis.broker.holdings import Holdings
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.ownership import Ownership
 from aldis.broker.pipeline import INBOX_LEVELS, SERVER
+from aldis.broker.ports import RetainedMessage
 from aldis.broker.sweep import Sweep
 from aldis.broker.takeover import Takeovers
 
@@ -64,6 +65,8 @@ class RetainedElsewhere(Protocol):
     """Who keeps retained messages, as far as other nodes concern it."""
 
     def changed_elsewhere(self, topic: str, payload: bytes, qos: int) -> None: ...
+    def recent(self, user: str) -> Sequence[RetainedMessage]: ...
+    def doubt(self) -> None: ...
 
 
 class Links(NamedTuple):
@@ -206,6 +209,9 @@ class Cluster:
             newest = whereabouts.recent(user)
             if newest:  # we may have committed it before we knew, and after that node has looked
                 self._transfer.send(source, WakeUp(user, newest))
+            if self._retained is not None:
+                for kept in self._retained.recent(user):  # likewise
+                    self._transfer.send(source, Passed(kept.topic, kept.payload, kept.qos, retain=True))
 
     def _detached(self, source: str, parcel: Detached) -> None:
         self._elsewhere.whereabouts.detached(source, parcel.users)
@@ -225,6 +231,8 @@ class Cluster:
         logger.info("something from other nodes was missed, reading positions again", extra={"node": source or "any"})
         self._elsewhere.whereabouts.missed()
         self._ownership.doubt()
+        if self._retained is not None:
+            self._retained.doubt()
         self.holdings.doubt()
         self.sweep.soon()
 
