@@ -250,6 +250,17 @@ async def test_heard_is_when_the_heartbeat_was_sent(linked: Nodes) -> None:
         assert loop.time() - ann.heard < SILENCE and ann.connected
 
 
+async def test_a_node_that_stood_still_is_not_connected_until_it_has_heard_itself_again(linked: Nodes) -> None:
+    ann, at_ann, bob, at_bob = await linked.pair()
+    heard = ann.heard
+    time.sleep(2 * SILENCE)
+    stood = asyncio.get_running_loop().time()
+    assert not ann.connected and not bob.connected and ann.heard == heard
+    await eventually(lambda: ann.connected and bob.connected)
+    assert ann.heard >= stood and ann.figures.reconnects == 0, "the link is as good as before"
+    assert at_ann.count("gone", "bob") == at_bob.count("gone", "ann") == 0
+
+
 async def test_a_receiver_that_fails_stops_nothing(linked: Nodes, caplog: pytest.LogCaptureFixture) -> None:
     ann, _, _, at_bob = await linked.pair()
     at_bob.fails = True
@@ -329,7 +340,7 @@ async def test_closing_sends_what_waits_after_a_broken_link_too(linked: Nodes) -
     linked.net.mend()
     await eventually(lambda: ann.connected)
     for number in range(3_000):
-        ann.send("bob", WakeUp("bob", number, (Inlined(number, number, 1, "ann", "", bytes(500)),)))
+        ann.send("bob", WakeUp("bob", number, (Inlined(number, number, 1, "ann", "", bytes(5_000)),)))
     await ann.close()
     await eventually(lambda: at_bob.count("gone", "ann") == 1)
     assert len(at_bob.parcels("ann")) == 3_000

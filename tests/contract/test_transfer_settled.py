@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from aldis.broker.cluster_ports import Passed, WakeUp
-from tests.contract.transfers import HEARTBEAT, PEER_TIMEOUT, Nodes, eventually
+from tests.contract.transfers import HEARTBEAT, PEER_TIMEOUT, Nodes, Recorder, eventually
 
 
 async def test_everybody_has_handled_what_was_told(linked: Nodes) -> None:
@@ -24,6 +24,24 @@ async def test_alone_one_is_soon_settled(linked: Nodes) -> None:
     ann, _ = await linked.open("ann")
     ann.tell(WakeUp("x", 1))
     assert await ann.settled(5.0)
+
+
+async def test_who_is_not_heard_yet_is_waited_for(linked: Nodes) -> None:
+    _, at_bob = await linked.open("bob")
+    ann = await linked.make("ann")
+    await ann.open(Recorder())
+    ann.tell(WakeUp("x", 1))
+    assert await ann.settled(5.0)
+    assert at_bob.parcels("ann") == [WakeUp("x", 1)]
+    await ann.close()
+
+
+async def test_nothing_is_settled_before_there_is_a_link(linked: Nodes) -> None:
+    ann = await linked.make("ann")
+    linked.net.cut("ann")
+    await ann.open(Recorder())
+    assert not await ann.settled(0.2)
+    await ann.close()
 
 
 async def test_nothing_is_settled_without_a_link(linked: Nodes) -> None:

@@ -146,6 +146,20 @@ async def test_a_node_that_stood_still_keeps_its_link_and_knows_that_it_may_be_l
     assert at_ann.count("gone", "bob") == 0
 
 
+async def test_heard_is_when_the_heartbeat_was_sent_not_when_it_came(linked: Nodes) -> None:
+    ann, _ = await linked.open("ann", heartbeat=0.4, silence=5.0)
+    loop = asyncio.get_running_loop()
+    for pause in (0.0, 0.6):
+        before = ann.heard
+        if pause:
+            _redis(linked).pause()
+            await asyncio.sleep(pause)
+            _redis(linked).resume()
+        await eventually(lambda before=before: ann.heard > before)  # type: ignore[misc]
+    # one was sent while Redis stood still: 0.4 seconds after the last, 0.2 before Redis went on
+    assert 0.1 < loop.time() - ann.heard < 0.4
+
+
 async def test_what_waits_for_a_redis_that_stands_still_is_bounded(own_redis: RedisProcess) -> None:
     bound = 1_000_000
     limits = TransferLimits(heartbeat=HEARTBEAT, silence=5.0, peer_timeout=60.0, max_waiting_bytes=bound)
