@@ -1,4 +1,5 @@
-# One process with everything in it: MQTT, MQTT over WebSocket, REST, SQLite in /data.
+# The server in all its parts: `aldis up` (by default: everything in one process, SQLite in /data), `aldis node`,
+# `aldis accounts`, `aldis migrate`.
 
 FROM python:3.13-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -26,9 +27,9 @@ ENV PATH=/opt/aldis/bin:$PATH PYTHONUNBUFFERED=1 ALDIS_DATA=/data
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-# MQTT, MQTT over WebSocket, REST and web pages
+# MQTT, MQTT over WebSocket, HTTP: REST and pages, or the health of a node (`aldis node --http 0.0.0.0:8000`)
 EXPOSE 1883 8083 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+    CMD ["python", "-m", "aldis.broker.health", "127.0.0.1:8000"]
 ENTRYPOINT ["aldis"]
 CMD ["up", "--lan"]

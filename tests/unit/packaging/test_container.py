@@ -17,7 +17,8 @@ TOOLS = Path(sys.executable).parent
 
 @pytest.fixture(scope="module")
 def service() -> dict[str, object]:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    """The one of the embedded server; see `test_compose` for the cluster."""
+    compose = yaml.safe_load((ROOT / "docker-compose.embedded.yml").read_text())
     assert list(compose["services"]) == ["aldis"]
     service: dict[str, object] = compose["services"]["aldis"]
     return service
@@ -33,6 +34,7 @@ def dockerfile() -> str:
     [
         ("hadolint", "--failure-threshold", "info", "Dockerfile"),
         ("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"),
+        ("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.embedded.yml"),
     ],
     ids=lambda command: command[-1],
 )
@@ -48,7 +50,7 @@ def test_the_ports_are_those_of_the_embedded_profile(service: dict[str, object],
     assert service["ports"] == [f"{port}:{port}" for port in ports]
     exposed = re.search(r"^EXPOSE (.+)$", dockerfile, re.M)
     assert exposed and exposed[1].split() == ports
-    assert f"http://127.0.0.1:{ports[-1]}/healthz" in dockerfile
+    assert f'CMD ["python", "-m", "aldis.broker.health", "127.0.0.1:{ports[-1]}"]' in dockerfile
 
 
 def test_the_last_stage_runs_as_nobody_special_and_keeps_its_data(service: dict[str, object], dockerfile: str) -> None:
