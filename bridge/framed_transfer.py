@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from aldis.bridge.frames import ALL, Answered, Asked, Beat, Bye, Seal, TransferFigures
 from aldis.bridge.frames_in import Inbound, Taken
 from aldis.bridge.frames_out import Outbound
+from aldis.bridge.questions import Questions
 from aldis.broker.cluster_ports import AnyParcel, Receiver
 
 logger = logging.getLogger(__name__)
@@ -46,32 +47,6 @@ class TransferLimits:
     """Bytes of parcels that wait for the link, all targets together."""
     max_frame_age: float = 30.0
     """Seconds by which the time in a frame may differ from our clock."""
-
-
-class _Question:
-    """One call of `settled`: who has yet to answer, and from which number on it must have handled everything."""
-
-    __slots__ = ("outcome", "since")
-
-    def __init__(self, since: dict[str, int], outcome: asyncio.Future[bool]) -> None:
-        self.since = since
-        self.outcome = outcome
-
-    def answered(self, node: str, whole_from: int) -> None:
-        since = self.since.get(node)
-        if since is not None and whole_from > since:
-            self.end(False)
-        else:
-            self.excuse(node)
-
-    def excuse(self, node: str) -> None:
-        self.since.pop(node, None)
-        if not self.since:
-            self.end(True)
-
-    def end(self, outcome: bool) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
 
 
 class FramedTransfer(ABC):
@@ -114,10 +89,7 @@ class FramedTransfer(ABC):
         self._connected_since = -math.inf
         self._links = 0
         self._unanswered = 0
-        self._known_since: dict[str, int] = {}
-        self._questions: dict[int, _Question] = {}
-        self._last_token = 0
-        self._settled_up_to = 0
+        self._questions = Questions()
         self._complaints: dict[str, tuple[float, int]] = {}
 
     # What a node asks for
@@ -171,8 +143,7 @@ class FramedTransfer(ABC):
         await self._stop()
         self._out.drop_waiting()
         self._listening_since = math.inf
-        for question in self._questions.values():
-            question.end(False)
+        self._questions.end()
 
     def send(self, node: str, parcel: AnyParcel) -> None:
         if node != self.node and self._closing is None:
@@ -185,8 +156,8 @@ class FramedTransfer(ABC):
             self._flush_soon()
 
     async def settled(self, seconds: float) -> bool:
-        """What was told before the last call is not asked for again: that one has said how it ended. A peer that found
-        something of it missing has not handled it; the answer is false at once."""
+        """A peer that found something of it missing has not handled it; the answer is false at once. What was told
+        before an earlier call is not asked for again: that call has said how it ended."""
         deadline = asyncio.get_running_loop().time() + seconds
         while not self._knows_everybody():
             left = deadline - self._loop.time()
@@ -194,24 +165,17 @@ class FramedTransfer(ABC):
                 return False
             await asyncio.sleep(min(left, self.limits.heartbeat / 4))
         self._flush()
-        told = self._out.told
-        # Whoever joined later need not have what was told before it was there.
-        since = {node: 1 + max(self._settled_up_to, self._known_since[node]) for node in self._in.alive}
-        if not since:
-            return True
-        self._last_token += 1
-        token = self._last_token
-        question = self._questions[token] = _Question(since, self._loop.create_future())
-        self._out.note(ALL, Asked(token))
-        self._flush_soon()
+        token, outcome = self._questions.ask(self._out.told)
+        if not outcome.done():
+            self._out.note(ALL, Asked(token))
+            self._flush_soon()
         try:
             async with asyncio.timeout_at(deadline):
-                return await question.outcome and self.connected
+                return await outcome and self.connected
         except TimeoutError:
             return False
         finally:
-            del self._questions[token]
-            self._settled_up_to = max(self._settled_up_to, told)
+            self._questions.close(token)
 
     # What leaves
 
@@ -313,28 +277,19 @@ class FramedTransfer(ABC):
                 self._out.note(taken.source, Answered(note.token, whole_from))
                 self._flush_soon()
             elif isinstance(note, Answered):
-                question = self._questions.get(note.token)
-                if question is not None:
-                    question.answered(taken.source, note.whole_from)
+                self._questions.answered(note.token, taken.source, note.whole_from)
             elif self._in.leave(taken.source):
                 self._node_gone(taken.source)
 
     def _node_joined(self, node: str) -> None:
         logger.info("node %s is there", node)
-        self._known_since[node] = self._out.told
-        self._excuse(node)
+        self._questions.joined(node, self._out.told)
         self._tell(lambda receiver: receiver.joined(node))
 
     def _node_gone(self, node: str) -> None:
         logger.info("node %s is gone", node)
-        self._known_since.pop(node, None)
-        self._excuse(node)
+        self._questions.gone(node)
         self._tell(lambda receiver: receiver.gone(node))
-
-    def _excuse(self, node: str) -> None:
-        """The process that was asked is there no more."""
-        for question in self._questions.values():
-            question.excuse(node)
 
     def _tell(self, what: Callable[[Receiver], None]) -> None:
         if self._receiver is None or self._closing is not None:
