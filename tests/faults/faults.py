@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -275,10 +276,11 @@ def possible(world: World) -> list[Fault]:
     return [one for one in FAULTS.values() if one.needs <= world.has]
 
 
-def combined(world: World, chance: random.Random, count: int) -> list[Fault]:
-    """Up to `count` faults at once that do not stand in each other's way."""
+def combined(world: World, chance: random.Random, count: int, played: Counter[str]) -> list[Fault]:
+    """Up to `count` faults at once that do not stand in each other's way, those played least often first."""
+    order = sorted(possible(world), key=lambda one: (played[one.name], chance.random()))
     chosen: list[Fault] = []
-    for one in chance.sample(possible(world), len(possible(world))):
+    for one in order:
         if len(chosen) < count and not any(one.touches & other.touches for other in chosen):
             chosen.append(one)
     return chosen

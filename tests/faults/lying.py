@@ -1,4 +1,4 @@
-"""Lies of a broken server, told by a proxy between stock clients and an honest one (`tests/integration/lying_proxy.py`).
+"""Lies of a broken server, told by a proxy between stock clients and an honest one (see `tests.integration`).
 
 Each lie names the invariant that must see through it.
 """

@@ -77,6 +77,7 @@ class Play:
             names = [f"{one.user}/{one.device}" for one in self.cast.devices]
             tokens = dict(zip(names, logins, strict=True))
             list(pool.map(lambda pair: self._people[pair[0]].befriend(self._people[pair[1]]), self.cast.friends))
+        self._base, self._newest = store.heads(self.world.ask), store.newest_mid(self.world.ask)
         self.log = Log(self.path())
         self._preamble()
         stage = Stage(self.cast, tokens, self.world.addresses, str(self.path()))
@@ -193,7 +194,7 @@ class Play:
             time.sleep(0.1)
             open_ = self._still_open()
         self.slowest["rest"] = max(self.slowest["rest"], time.monotonic() - begun)
-        self.log.note(What.STORE, data=store.rows(self.world.ask, self._base, self._newest))
+        self.log.note(What.STORE, data=store.rows(self.world.ask, self.cast.users, self._base, self._newest))
         self.log.note(What.EPOCHS, data=store.epochs(self.world.ask))
         for node in self.world.nodes:
             if node.alive:
@@ -213,7 +214,7 @@ class Play:
         for rule in EVENTUAL:
             if problems := rule(view):
                 return f"{rule.__name__}: {problems[0]}"
-        found = store.rows(self.world.ask, self._base, self._newest)
+        found = store.rows(self.world.ask, self.cast.users, self._base, self._newest)
         for user, devices in found["cursors"].items():
             for device, cursor in devices.items():
                 player = view.players.get((user, device))
@@ -284,6 +285,7 @@ class Play:
         for recovery in recoveries(events):
             self.slowest["recovery"] = max(self.slowest["recovery"], recovery)
         for seconds in fail_overs(events):
+            self.totals["fail-overs"] += 1
             self.slowest["fail-over"] = max(self.slowest["fail-over"], seconds)
 
     def _until(self, holds: Any, what: str, timeout: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 Ask = Callable[[str], Iterable[tuple[Any, ...]]]
@@ -32,10 +32,13 @@ def cursors(ask: Ask) -> dict[str, dict[str, int]]:
     return found
 
 
-def rows(ask: Ask, base: dict[str, int], newest: int) -> dict[str, Any]:
-    """Everything that came after `base` (user -> head) and after the mid `newest`. Shapes: see `rules_server`."""
+def rows(ask: Ask, users: Collection[str], base: dict[str, int], newest: int) -> dict[str, Any]:
+    """Of these users, everything that came after `base` (user -> head) and after the mid `newest`. Shapes: see
+    `rules_server`."""
     inboxes: dict[str, Any] = {}
     for user, head in heads(ask).items():
+        if user not in users:
+            continue
         since = base.get(user, 0)
         # a name is of [A-Za-z0-9_.-], so it cannot end its quotes
         mids = ask(f"SELECT mid FROM im_offline WHERE to_user_id = '{user}' AND n > {since} ORDER BY n")
@@ -49,6 +52,7 @@ def rows(ask: Ask, base: dict[str, int], newest: int) -> dict[str, Any]:
     receipts = [
         [_text(reader), _text(peer), delivered, read]
         for reader, peer, delivered, read in ask("SELECT reader, peer, delivered_mid, read_mid FROM im_receipt")
+        if _text(reader) in users
     ]
     return {"inboxes": inboxes, "messages": messages, "cursors": cursors(ask), "receipts": receipts}
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import itertools
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.faults import world
 from tests.faults.lying import LIARS, Liar, TwoWayLyingProxy
 from tests.faults.runner import Play, Violation
+from tests.faults.world import World
 
 
-def through(liar: Liar, folder: Path, seconds: float) -> Play:
-    """One round through the liar; the players have come to rest. Raises `Violation`."""
-    with world.embedded(folder) as stage, TwoWayLyingProxy(stage.accounts.mqtt, liar) as proxy:
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world.embedded(tmp_path_factory.mktemp("honest")) as stage:
+        yield stage
+
+
+_seeds = itertools.count(1)
+
+
+def through(liar: Liar, stage: World, seconds: float) -> Play:
+    """One round through the liar, with people of its own, until they have come to rest. Raises `Violation`."""
+    with TwoWayLyingProxy(stage.accounts.mqtt, liar) as proxy:
         stage.nodes[0].port = proxy.address[1]
-        play = Play(stage, 1, rate=120, quarrels=1, patience=3)
+        play = Play(stage, next(_seeds), rate=150, quarrels=0, patience=2)
         try:
             play.begin()
             play.round([], seconds)
@@ -25,14 +35,14 @@ def through(liar: Liar, folder: Path, seconds: float) -> Play:
         return play
 
 
-def test_a_proxy_that_tells_the_truth_is_believed(tmp_path: Path) -> None:
-    assert through(Liar(), tmp_path, 4).totals["messages"] > 100
+def test_a_proxy_that_tells_the_truth_is_believed(stage: World) -> None:
+    assert through(Liar(), stage, 4).totals["messages"] > 100
 
 
 @pytest.mark.parametrize("liar", LIARS, ids=lambda liar: liar.__name__)
-def test_a_lie_is_seen_through(tmp_path: Path, liar: Callable[[], Liar]) -> None:
+def test_a_lie_is_seen_through(stage: World, liar: Callable[[], Liar]) -> None:
     told = liar()
     with pytest.raises(Violation) as found:
-        through(told, tmp_path, 3)
+        through(told, stage, 2)
     assert told.told, "it has not lied at all"
     assert f"\n{told.red}: " in str(found.value), found.value
