@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Sized
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from aldis.bridge.sqlite_batch import COMMIT, COUNTERS, HEADS, LAST_MID, LAST_STAMP, OUTCOME, REPEATS
 from aldis.broker.ports import Batch, Committed, NewMessage, ReceiptState, Stored
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=tuple[object, ...])
 
@@ -64,6 +67,32 @@ class _Numbered:
         self.repeats = 0
 
 
+class _Marks(NamedTuple):
+    """The cumulative records of a batch, the furthest of each key; `moves_json` as the statements take them."""
+
+    moves: dict[tuple[str, str, int], int]
+    delivered: dict[tuple[str, str], int]
+    reads: dict[tuple[str, str], int]
+    moves_json: str | None
+
+
+def _marks(batch: Batch) -> _Marks:
+    moves = _furthest(((move.user, move.device, move.epoch), move.cursor) for move in batch.moves)
+    delivered = _furthest(((one.reader, one.peer), one.mid) for one in batch.delivered)
+    reads = _furthest(((one.reader, one.peer), one.mid) for one in batch.reads)
+    return _Marks(moves, delivered, reads, _json(_flat(moves)))
+
+
+class _Attempted(NamedTuple):
+    """A batch whose statement has not come to a good end, and what it is worth if it took effect all the same: then
+    `mid` is the last one given out, because nobody else gives out any."""
+
+    batch: Batch
+    mid: int
+    stamp: int
+    stored: list[Stored]
+
+
 class Committer:
     """Numbers the messages of a batch and writes all of it. Belongs to the writer's thread.
 
@@ -76,22 +105,33 @@ class Committer:
         self._mid: int | None = None
         self._stamp = 0  # `updated` of the last commit's receipts: the time, but rising even where the clock does not
         self._wary = 0
+        self._doubt: _Attempted | None = None
 
     def commit(self, connection: sqlite3.Connection, batch: Batch) -> Committed:
-        """Raises `sqlite3.Error`; then nothing was written, or the end of the transaction is unknown."""
+        """Raises `sqlite3.Error`; then nothing was written, or the end of the transaction is unknown: call it with the
+        very same batch again to learn which."""
         try:
-            known = self._repeats(connection, batch.messages) if self._wary else None
-            try:
-                return self._write(connection, batch, known)
-            except sqlite3.IntegrityError:
-                # A repeat, of an earlier batch or within this one. Should it be anything else, the second attempt
-                # starts from what SQL says and fails in the same way.
-                self._forget()
-                self._wary = WARY_BATCHES
-                return self._write(connection, batch, self._repeats(connection, batch.messages))
+            committed = self._commit(connection, batch)
         except BaseException:
             self._forget()
             raise
+        self._doubt = None
+        return committed
+
+    def _commit(self, connection: sqlite3.Connection, batch: Batch) -> Committed:
+        doubt = self._doubt
+        if doubt is not None and doubt.batch is batch and self._last_mid(connection) == doubt.mid:
+            logger.warning("the commit that failed had taken effect")
+            return self._outcome(connection, batch, doubt.stored, _marks(batch), doubt.stamp)
+        known = self._repeats(connection, batch.messages) if self._wary else None
+        try:
+            return self._write(connection, batch, known)
+        except sqlite3.IntegrityError:
+            # A repeat, of an earlier batch or within this one. Should it be anything else, the second attempt
+            # starts from what SQL says and fails in the same way.
+            self._forget()
+            self._wary = WARY_BATCHES
+            return self._write(connection, batch, self._repeats(connection, batch.messages))
 
     def _forget(self) -> None:
         self._heads.clear()
@@ -125,10 +165,9 @@ class Committer:
         counters = self._counters(connection, batch.messages)
         numbered = self._number(batch.messages, last_mid, known, counters)
         stamp = self._stamp = max(time.time_ns() // 1_000_000, self._stamp + 1)
-        moves = _furthest(((move.user, move.device, move.epoch), move.cursor) for move in batch.moves)
-        delivered = _furthest(((one.reader, one.peer), one.mid) for one in batch.delivered)
-        reads = _furthest(((one.reader, one.peer), one.mid) for one in batch.reads)
-        moves_json = _json(_flat(moves))
+        marks = _marks(batch)
+        if numbered.rows:
+            self._doubt = _Attempted(batch, numbered.mid, stamp, numbered.stored)
         connection.execute(
             COMMIT,
             (
@@ -137,9 +176,9 @@ class Committer:
                 last_mid + 1,
                 _json(list(numbered.heads.items())),
                 _json(_flat(numbered.sequences)),
-                moves_json,
-                _json(_flat(delivered)),
-                _json(_flat(reads)),
+                marks.moves_json,
+                _json(_flat(marks.delivered)),
+                _json(_flat(marks.reads)),
                 stamp,
             ),
         )
@@ -149,13 +188,19 @@ class Committer:
             self._wary = WARY_BATCHES
         elif self._wary:
             self._wary -= 1
+        return self._outcome(connection, batch, numbered.stored, marks, stamp)
+
+    def _outcome(
+        self, connection: sqlite3.Connection, batch: Batch, stored: list[Stored], marks: _Marks, stamp: int
+    ) -> Committed:
+        moves, delivered, reads, moves_json = marks
         if not (moves or delivered or reads):
-            return Committed(numbered.stored, [], [])
+            return Committed(stored, [], [])
         pairs = _json(list(delivered | reads))
         fenced_json, raised_json = connection.execute(OUTCOME, (moves_json, pairs, stamp)).fetchone()
         stale = set(map(list(moves).__getitem__, _fenced_decoder.decode(fenced_json)))
         return Committed(
-            numbered.stored,
+            stored,
             [move for move in batch.moves if (move.user, move.device, move.epoch) in stale] if stale else [],
             [ReceiptState(*state) for state in _receipts_decoder.decode(raised_json)],
         )
