@@ -20,10 +20,13 @@ async def test_everybody_has_handled_what_was_told(linked: Nodes) -> None:
     assert all(await asyncio.gather(*(ann.settled(5.0) for _ in range(20))))
 
 
-async def test_alone_one_is_soon_settled(linked: Nodes) -> None:
-    ann, _ = await linked.open("ann")
+async def test_alone_one_is_soon_settled_after_everybody_could_have_been_heard(linked: Nodes) -> None:
+    ann, _ = await linked.open("ann", heartbeat=0.2, silence=2.0)
     ann.tell(WakeUp("x", 1))
+    began = time.monotonic()
     assert await ann.settled(5.0)
+    assert 0.25 < time.monotonic() - began < 2.0
+    assert await ann.settled(0.1)
 
 
 async def test_who_is_not_heard_yet_is_waited_for(linked: Nodes) -> None:
