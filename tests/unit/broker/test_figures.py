@@ -16,8 +16,9 @@ from aldis.broker.core.packets import Message
 from aldis.broker.figures import Figures, Histogram
 from aldis.broker.logs import JsonFormatter, KeyValueFormatter
 from aldis.broker.shutdown import Budget
-from aldis.config.effective import MASK, effective
+from aldis.config.effective import effective
 from aldis.config.layers import Layer, Layers
+from aldis.config.secrecy import MASK
 from aldis.config.settings import Limits, Settings
 from aldis.plugins.metrics import Metrics
 from tests.unit.broker.lab import ANONYMOUS, running
