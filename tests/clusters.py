@@ -25,13 +25,19 @@ def entrances(cluster: Cluster) -> list[Entrance]:
 
 @contextmanager
 def clustered(
-    folder: Path, *, nodes: int = 2, balancer: bool = False, settings: Mapping[str, object] | None = None
+    folder: Path,
+    *,
+    nodes: int = 2,
+    balancer: bool = False,
+    settings: Mapping[str, object] | None = None,
+    start: bool = True,
 ) -> Iterator[Cluster]:
-    """A cluster for the time of the block. Whoever is still meant to run at the end must run, stop cleanly, and have
-    met no defect of its own."""
+    """A cluster for the time of the block, which starts it by itself if not `start`. Whoever is still meant to run at
+    the end must run, stop cleanly, and have met no defect of its own."""
     cluster = Cluster(folder, nodes=nodes, balancer=balancer, settings=settings)
-    cluster.start()
     try:
+        if start:
+            cluster.start()
         yield cluster
         assert [(one.name, one.end, one.last_words(40)) for one in cluster.died()] == []
         codes = cluster.stop()
