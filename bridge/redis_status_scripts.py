@@ -307,11 +307,9 @@ for i = 1, #known, 2 do
   local name, since = known[i], tonumber(known[i + 1])
   local node, of = string.match(name, '^(%S+) (%d+)$')
   local holder = lease_of(node)
-  if holder == of then
-    if since > 0 then redis.call('HSET', prefix .. ':nodes', name, 0) end
-  elseif not holder and since == 0 then
+  if not holder and since == 0 then
     redis.call('HSET', prefix .. ':nodes', name, text(now))
-  elseif holder or now - since >= tonumber(ARGV[9]) then
+  elseif holder ~= of and (holder or now - since >= tonumber(ARGV[9])) then
     local held = held_key(node, of)
     local names = portion > 0 and redis.call('SRANDMEMBER', held, portion) or {}
     portion = portion - #names

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aldis.broker.ports import Store
+from tests.contract.statuses import STATUSES, Statuses
 from tests.contract.stores import BACK_ENDS, Reopen
 from tests.contract.transfers import NETS, Nodes
 
@@ -28,3 +29,10 @@ async def store(reopen: Reopen) -> AsyncIterator[Store]:
 async def linked(request: pytest.FixtureRequest) -> AsyncIterator[Nodes]:
     async with AsyncExitStack() as stack:
         yield Nodes(NETS[request.param](), stack)
+
+
+@pytest.fixture(params=list(STATUSES))
+async def statuses(request: pytest.FixtureRequest) -> AsyncIterator[Statuses]:
+    statuses = STATUSES[request.param]()
+    yield statuses
+    await statuses.end()

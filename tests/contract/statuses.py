@@ -12,7 +12,7 @@ from typing import Protocol
 from aldis.bridge.memory_status import MemoryUserStatus, StatusBoard
 from aldis.bridge.redis_server import RedisServer
 from aldis.bridge.redis_status import RedisUserStatus
-from aldis.broker.cluster_ports import UserStatus
+from aldis.broker.cluster_ports import Holding, UserStatus
 from tests.redis_server import RedisProcess, new_redis
 
 
@@ -175,3 +175,12 @@ class RedisStatuses:
 
 
 STATUSES: dict[str, Callable[[], Statuses]] = {"memory": MemoryStatuses, "redis": RedisStatuses}
+
+
+async def arrive(status: UserStatus, user: str, device: str = "phone") -> Holding:
+    (arrival,) = await status.online([(user, device)])
+    return arrival.holding
+
+
+async def where(status: UserStatus, user: str) -> set[str]:
+    return set((await status.connectors([user]))[user])

@@ -129,6 +129,7 @@ async def test_a_redis_that_stands_still_for_longer_than_the_lease(own_redis: Re
 async def test_redis_does_nothing_late(own_redis: RedisProcess) -> None:
     """What waits in its buffers while it stands still would take the device from where it has gone meanwhile."""
     async with node(own_redis, "one", lease=60) as one, node(own_redis, "two", lease=60) as two:
+        await one.status.online([("bob", "phone")])  # Redis knows the script from now on
         own_redis.pause()
         with pytest.raises(StatusUnavailable):
             await one.status.online([("ann", "phone")])
@@ -259,6 +260,34 @@ async def test_a_node_that_stood_still_and_wakes(own_redis: RedisProcess) -> Non
         assert await one.status.offline([taken.holding]) == [True]
         process.kill()
         await process.wait()
+
+
+async def test_what_the_dead_have_left_does_not_count_before_it_is_removed(own_redis: RedisProcess) -> None:
+    async with node(own_redis, "one", 60, 60) as one, node(own_redis, "two", 60, 60) as two:
+        await two.status.online([("ann", "phone"), ("bob", "phone")])
+        own_redis.ask("DEL", "aldis:node:two")
+        assert await one.status.present(["ann", "bob"]) == frozenset()
+        assert await one.status.connectors(["ann"]) == {"ann": frozenset()}
+        (arrival,) = await one.status.online([("ann", "phone")])
+        assert (arrival.previous, arrival.first) == (None, True)
+        (arrival,) = await one.status.online([("bob", "tablet")])
+        assert (arrival.previous, arrival.first) == (None, True)
+
+
+async def test_a_process_whose_first_answer_was_lost_keeps_its_number(own_redis: RedisProcess) -> None:
+    async with node(own_redis, "one", 60) as one:
+        before = own_redis.ask("GET", "aldis:node:one")
+        one.status._incarnation = 0
+        await one.status.renew()
+        assert own_redis.ask("GET", "aldis:node:one") == before
+        assert (one.ears.lost, one.ears.superseded_times) == (0, 0)
+
+
+async def test_who_was_replaced_leaves_nothing_to_be_removed(own_redis: RedisProcess) -> None:
+    async with node(own_redis, "one", 60) as one, node(own_redis, "two", 60) as two:
+        await one.status.online([("ann", "phone")])
+        await two.status.online([("ann", "phone")])
+        assert own_redis.ask("KEYS", "aldis:held:one:*") == []
 
 
 async def test_whoever_tells_and_dies_before_it_is_noted_has_told_nothing(own_redis: RedisProcess) -> None:
