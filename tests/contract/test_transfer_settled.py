@@ -74,6 +74,21 @@ async def test_who_dies_holds_nobody_up_for_longer_than_the_time_out(linked: Nod
     assert at_ann.count("gone", "bob") == 1
 
 
+async def test_who_begins_anew_holds_nobody_up(linked: Nodes) -> None:
+    ann, at_ann, _, _ = await linked.pair(peer_timeout=60.0)
+    linked.net.cut("bob")
+    ann.tell(WakeUp("x", 1))
+    asked = asyncio.ensure_future(ann.settled(8.0))
+    await asyncio.sleep(2 * HEARTBEAT)
+    assert not asked.done()
+    linked.net.mend()
+    await linked.open("bob", peer_timeout=60.0)
+    await eventually(lambda: at_ann.count("joined", "bob") == 2)
+    began = time.monotonic()
+    assert await asked
+    assert time.monotonic() - began < 1.0
+
+
 async def test_who_missed_some_of_it_has_not_handled_it(linked: Nodes) -> None:
     ann, _, _, at_bob = await linked.pair(max_waiting_bytes=2_000, peer_timeout=60.0)
     assert await ann.settled(5.0)
