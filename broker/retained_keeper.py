@@ -43,13 +43,14 @@ _LONGEST_USER = 64
 
 class _Owner:
     """What is known of one user's retained messages. `topics` are those that the store has, or is to have; None until
-    they were read. `changed`: when each topic that changed lately did so, and whether on this node."""
+    they were read. `changed`: when each topic that changed lately did so, and whether on this node. `doubted`: when
+    something was missed that memory should have; None if nothing was."""
 
-    __slots__ = ("changed", "doubtful", "late", "read", "topics")
+    __slots__ = ("changed", "doubted", "late", "read", "topics")
 
     def __init__(self) -> None:
         self.topics: set[str] | None = None
-        self.doubtful = False
+        self.doubted: float | None = None
         self.read: asyncio.Event | None = None  # while it is being read, or waits for that
         self.changed: dict[str, tuple[float, bool]] = {}
         self.late: dict[Subscriber, dict[str, int]] = {}
@@ -129,7 +130,7 @@ class RetainedKeeper:
             (owner.topics.add if payload else owner.topics.discard)(topic)
         message = Message(topic, payload, qos)
         if not self._node.router.retained.keep(message):
-            owner.doubtful = True
+            owner.doubted = self._node.now
         if topic in self._unwritten.of(user):
             # ours is older, but might reach the store after theirs
             self._unwritten.note(user, message)
@@ -150,7 +151,7 @@ class RetainedKeeper:
     def doubt(self) -> None:
         """Something from other nodes was missed: what is in memory is read again before it is sent to anyone new."""
         for owner in self._owners.values():
-            owner.doubtful = True
+            owner.doubted = self._node.now
 
     def _note_change(self, owner: _Owner, topic: str, *, here: bool) -> None:
         changed = owner.changed
@@ -215,7 +216,7 @@ class RetainedKeeper:
         (`timeouts.read_retained`); it is asked on, and whoever said `later` gets them then."""
         owner = self._owner(user)
         if owner.read is None:
-            if owner.topics is not None and not owner.doubtful:
+            if owner.topics is not None and owner.doubted is None:
                 return True
             self._begin_reading(user, owner)
         assert owner.read is not None
@@ -244,7 +245,7 @@ class RetainedKeeper:
     async def _read_on(self) -> None:
         while self._to_read:
             user, owner = self._to_read.popitem(last=False)
-            began, owner.doubtful = self._node.now, False
+            began = self._node.now
             limit = self._node.limits.max_retained_per_user
             try:
                 found = await self._store.retained(f"devices/{user}/", limit=limit)
@@ -258,9 +259,11 @@ class RetainedKeeper:
 
     def _merge(self, user: str, owner: _Owner, found: list[RetainedMessage], began: float) -> None:
         """Memory becomes what was read, but for what has changed meanwhile, or so lately that the store may not have
-        had it."""
+        had it. The latter not in doubt: then what memory has may be older than the store. But doubt lasts for a moment,
+        in which each reading is followed by another."""
+        since = began if owner.doubted is not None else began - _MOMENT
         retained, unwritten = self._node.router.retained, self._unwritten.of(user)
-        newer = {topic for topic, (when, _) in owner.changed.items() if when >= began - _MOMENT} | unwritten.keys()
+        newer = {topic for topic, (when, _) in owner.changed.items() if when >= since} | unwritten.keys()
         here = {topic for topic, _ in retained.match(f"devices/{user}/#") if topic in newer}
         for topic in [topic for topic, _ in retained.match(f"devices/{user}/#") if topic not in newer]:
             retained.keep(Message(topic, b""))
@@ -274,8 +277,10 @@ class RetainedKeeper:
                 else:
                     complete = False
         owner.topics = {row.topic for row in found if row.topic not in newer} | here
+        if owner.doubted is not None and owner.doubted + _MOMENT < began:
+            owner.doubted = None
         if not complete:
-            owner.doubtful = True
+            owner.doubted = self._node.now
             self._say("retained messages of the store do not fit into memory", user=user)
         self._trim(user, owner, {row.topic for row in found})
         self._read_done(owner, added)

@@ -258,7 +258,7 @@ class TestReading:
             assert (await client.publication()).payload == b"new"
             assert one.in_memory() == {TOPIC: b"new"}
 
-    async def test_so_it_is_if_it_was_missed_while_it_was_being_read(self) -> None:
+    async def test_so_it_is_if_it_was_missed_while_it_was_being_read(self, no_moment: None) -> None:
         async with keeping() as one:
             one.store.gate.clear()
             client = await one.client()
@@ -268,7 +268,21 @@ class TestReading:
             one.store.gate.set()
             await client.expect(wire.suback(1, 0))
             for _ in range(2):
+                await asyncio.sleep(0.3)  # a grain of the node's clock
                 await client.subscribed((TOPIC, 0))
+            assert len(one.store.reads) == 2
+
+    async def test_in_doubt_the_store_is_believed_and_asked_for_a_moment(self) -> None:
+        """What was heard just before the hole is older than what the hole has swallowed."""
+        async with keeping() as one:
+            one.keeper.changed_elsewhere(TOPIC, b"heard", 0)
+            await one.store.retain([RetainedMessage(TOPIC, b"missed", 0)])
+            await asyncio.sleep(0.3)
+            one.keeper.doubt()
+            client = await (await one.client()).subscribed((TOPIC, 0))
+            assert (await client.publication()).payload == b"missed"
+            await client.subscribed((TOPIC, 0))
+            assert (await client.publication()).payload == b"missed"
             assert len(one.store.reads) == 2
 
 
