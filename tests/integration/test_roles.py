@@ -52,8 +52,8 @@ def test_keys_that_are_missing_are_not_made(tmp_path: Path, role: str) -> None:
     code, _, said = aldis(tmp_path, role, "--config", "node", "--http=127.0.0.1:0", settings=NOBODY)
     assert code == 1
     assert said.splitlines()[-1] == (
-        "aldis: there is no secrets file data/secrets.json: all processes of a cluster need the same one. Make it once, "
-        "with `aldis secrets make data/secrets.json`, and give each of them a copy"
+        "aldis: there is no secrets file data/secrets.json: all processes of a cluster need the same one. Make it "
+        "once, with `aldis secrets make data/secrets.json`, and give each of them a copy"
     )
     assert list(tmp_path.iterdir()) == []
 
