@@ -1,7 +1,7 @@
 """Reads what Redis says (RESP3) out of a stream of bytes, and writes commands. Pure.
 
 redis-py's parser awaits every line: 16 to 21 us for one message of pub/sub, and 8 to 41 us for a PUBLISH, where these
-take 1 to 8 and 1 to 15 (the more at once, the less). It is only that part which is ours; everything else in Redis is
+take 1 to 9 and 1 to 27 (the more at once, the less). It is only that part which is ours; everything else in Redis is
 asked through redis-py.
 """
 
