@@ -44,6 +44,15 @@ def _told(state: State, to: str) -> Message:
     return presence_of(state.friend, to, online=state.online, last_seen=state.last_seen)
 
 
+class _Doubt(NamedTuple):
+    """`user` was told that `friends` are away. `newer`: of whom it was told something since."""
+
+    due: float
+    user: str
+    friends: frozenset[str]
+    newer: set[str]
+
+
 class PresenceStates:
     """The states of one node."""
 
@@ -66,7 +75,7 @@ class PresenceStates:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._readings: dict[str, list[set[str]]] = {}
         self._befriended: dict[str, set[str]] = {}
-        self._doubted: deque[tuple[float, str, list[str]]] = deque()
+        self._doubted: deque[_Doubt] = deque()
         self._again_at: float | None = None
         self._not_before = 0.0
         self._working = False
@@ -154,33 +163,46 @@ class PresenceStates:
     def _wanted(self, user: str, friend: str, newer: set[str]) -> bool:
         return friend not in newer and friend in self._correspondents.known.get(user, ())
 
-    async def _tell(self, user: str, friends: Collection[str], *, online_only: bool = False) -> None:
-        """All devices that the user has here."""
+    async def _tell(self, user: str, friends: Collection[str]) -> None:
+        """How it stands with these friends, to all devices that the user has here."""
         with self._listening(user) as newer:
-            if online_only:
-                now = self._now_ms()
-                states = [State(one, True, now) for one in await self._status.present(list(friends))]
-            else:
-                states = await self._read(friends)
-            for portion in portions(states):
-                for state in portion:
-                    if self._wanted(user, state.friend, newer):
-                        self._node.pass_on_here("presence", _told(state, user))
-                await asyncio.sleep(len(portion) / self._news.rules.max_per_second)
+            states = await self._read(friends)
+            await self._pass_on(user, states, newer)
         self._doubt(user, states)
+
+    async def _look_again(self, user: str, friends: Collection[str]) -> None:
+        with self._listening(user) as newer:
+            for portion in portions(friends if user in self._correspondents.known else ()):
+                now = self._now_ms()
+                states = [State(friend, True, now) for friend in await self._status.present(portion)]
+                await self._pass_on(user, states, newer)
+
+    async def _pass_on(self, user: str, states: list[State], newer: set[str]) -> None:
+        for portion in portions(states):
+            for state in portion:
+                if self._wanted(user, state.friend, newer):
+                    self._node.pass_on_here("presence", _told(state, user))
+            await asyncio.sleep(len(portion) / self._news.rules.max_per_second)
 
     @contextmanager
     def _listening(self, user: str) -> Iterator[set[str]]:
         """The friends of whom the user is told something while this lasts."""
-        newer: set[str] = set()
-        readings = self._readings.setdefault(user, [])
-        readings.append(newer)
+        newer = self._listen(user)
         try:
             yield newer
         finally:
-            readings[:] = [one for one in readings if one is not newer]
-            if not readings:
-                self._readings.pop(user, None)
+            self._ignore(user, newer)
+
+    def _listen(self, user: str) -> set[str]:
+        newer: set[str] = set()
+        self._readings.setdefault(user, []).append(newer)
+        return newer
+
+    def _ignore(self, user: str, newer: set[str]) -> None:
+        readings = self._readings[user]
+        readings[:] = [one for one in readings if one is not newer]
+        if not readings:
+            del self._readings[user]
 
     def _heard(self, message: Message) -> None:
         """Something is being told live, by this or another node."""
@@ -193,9 +215,9 @@ class PresenceStates:
     def _doubt(self, user: str, states: Iterable[State]) -> None:
         """Of whom we have just said that they are away, some may only linger with another node. If they come back to it
         within their grace, nobody is told; so we look once more when it is over."""
-        away = [state.friend for state in states if not state.online]
+        away = frozenset([state.friend for state in states if not state.online])
         if away:
-            self._doubted.append((self._node.now + self._news.rules.grace + 1.0, user, away))
+            self._doubted.append(_Doubt(self._node.now + self._news.rules.grace + 1.0, user, away, self._listen(user)))
 
     def _relation_changed(self, user: str, other: str) -> None:
         if other in self._correspondents.known.get(user, ()):
@@ -209,7 +231,7 @@ class PresenceStates:
             self._again_at = max(self._node.now + self._news.rules.settle, self._not_before)
 
     def _due(self, now: float) -> bool:
-        return bool(self._doubted) and self._doubted[0][0] <= now
+        return bool(self._doubted) and self._doubted[0].due <= now
 
     def _tick(self, now: float) -> None:
         if self._befriended or self._due(now) or (self._again_at is not None and self._again_at <= now):
@@ -226,9 +248,9 @@ class PresenceStates:
                 user, others = self._befriended.popitem()
                 await self._tell(user, others)
             while self._due(self._node.now):
-                _, user, friends = self._doubted.popleft()
-                if user in self._correspondents.known:
-                    await self._tell(user, friends, online_only=True)
+                doubt = self._doubted.popleft()
+                self._ignore(doubt.user, doubt.newer)
+                await self._look_again(doubt.user, doubt.friends - doubt.newer)
             if self._again_at is not None and self._again_at <= self._node.now:
                 self._not_before, self._again_at = self._node.now + PAUSE, None
                 await self._tell_everybody()

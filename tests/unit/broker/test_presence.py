@@ -602,6 +602,17 @@ class TestSeveralNodes:
             await made[1].person("ben")
             await hears(ann, "ben", online=True)
 
+    async def test_the_second_look_repeats_nothing(self) -> None:
+        async with watching(FRIENDS) as chat:
+            (await chat.person("ben")).close()
+            await asyncio.sleep(GRACE + 0.4)
+            ann = await chat.person("ann")
+            await hears(ann, "ben", online=False)
+            await chat.person("ben")
+            await hears(ann, "ben", online=True)
+            await silence(ann, seconds=2.0)
+            assert not plugin(chat)._states._readings
+
     async def test_an_offline_that_was_overtaken_is_put_right(self) -> None:
         """Ben comes to another node between the question whether he is there and the telling that he is not."""
         async with cluster(FRIENDS) as made:
