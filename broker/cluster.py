@@ -239,10 +239,12 @@ class Cluster:
     def joined(self, node: str) -> None:
         logger.info("node joined", extra={"node": node})
         self._elsewhere.whereabouts.missed()
+        self.sweep.soon()  # its process before this one may have died between a commit and telling us
 
     def gone(self, node: str) -> None:
         logger.warning("node gone", extra={"node": node})
         self._elsewhere.whereabouts.gone(node)
+        self.sweep.soon()
 
     # What the user status says
 

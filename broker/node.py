@@ -27,7 +27,7 @@ from aldis.broker.memory import SHORT_OF_MEMORY, MemoryWatch
 from aldis.broker.pipeline import Publication, Stage
 from aldis.broker.ports import AccessRevoked, Announcement
 from aldis.broker.router import Router
-from aldis.broker.sessions import Sessions
+from aldis.broker.sessions import Sessions, concerns
 from aldis.broker.store_watch import StoreWatch
 
 if TYPE_CHECKING:
@@ -308,6 +308,7 @@ class Node:
         """The accounts side has revoked something: whoever it concerns is disconnected."""
         if not isinstance(announcement, AccessRevoked):
             return
+        self.sessions.revoked(announcement)
         for connection in list(self.connections):
             if _concerns(announcement, connection):
                 connection.end(CloseReason.ACCESS_REVOKED)
@@ -334,13 +335,7 @@ def _concerns(revoked: AccessRevoked, connection: Connection) -> bool:
     """Also a connection whose CONNECT is still being judged, if it has already shown a credential."""
     session = connection.session
     if session is not None:
-        user, device = session.user, session.device
-    elif connection.counted is not None:
-        user, device = connection.counted, connection.plugin_session.client_id
-    else:
-        return False
-    if user != revoked.user or (revoked.device is not None and device != revoked.device):
-        return False
-    if revoked.session is None:
-        return True
-    return connection.grant is not None and connection.grant.session == revoked.session
+        return concerns(revoked, connection, session.user, session.device)
+    if connection.counted is not None:
+        return concerns(revoked, connection, connection.counted, connection.plugin_session.client_id)
+    return False

@@ -13,7 +13,7 @@ from aldis.broker.core.session import EPHEMERAL, QueueRule, Session
 from aldis.broker.core.timers import GRAIN
 from aldis.broker.core.topics import TopicError, check_topic_name
 from aldis.broker.pipeline import Publication
-from aldis.broker.ports import StoreUnavailable, TooManyDevices
+from aldis.broker.ports import AccessRevoked, StoreUnavailable, TooManyDevices
 from aldis.broker.router import Subscriber
 
 if TYPE_CHECKING:
@@ -27,6 +27,15 @@ SessionKey = tuple[str, str]
 """(user, device): two users with the same client identifier never meet."""
 
 
+def concerns(revoked: AccessRevoked, connection: Connection, user: str, device: str) -> bool:
+    """Whether this connection, of this user's device, may not be there any more."""
+    if user != revoked.user or (revoked.device is not None and device != revoked.device):
+        return False
+    if revoked.session is None:
+        return True
+    return connection.grant is not None and connection.grant.session == revoked.session
+
+
 class Sessions:
     """The sessions of one node, by key: connected ones, and persistent ones whose device is away."""
 
@@ -36,6 +45,7 @@ class Sessions:
         self.configure(node.limits)
         self._absent: OrderedDict[SessionKey, float] = OrderedDict()
         self._ephemeral = 0
+        self._judged_since: dict[Connection, list[AccessRevoked]] = {}
 
     def configure(self, limits: Limits) -> None:
         """These limits for the sessions made from now on."""
@@ -55,21 +65,29 @@ class Sessions:
             connection.end(CloseReason.TOO_MANY_FAILURES)
             return
         client_id = packet.client_id or self._ephemeral_id()
+        revoked = self._judged_since[connection] = []
         try:
             code = await self._judge(connection, packet, client_id)
+            if connection.closed is None and code is ConnectReturn.ACCEPTED:
+                user = node.decisions.user_of(connection)
+                if node.arrivals is not None:
+                    await node.arrivals.arrive(connection, user, client_id, clean=packet.clean)
+                if any(concerns(one, connection, user, client_id) for one in revoked):
+                    connection.end(CloseReason.ACCESS_REVOKED)
+                self._enter(connection, packet, (user, client_id))
         except StoreUnavailable:
             code = ConnectReturn.SERVER_UNAVAILABLE
-        if connection.closed is not None:
-            return
-        if code is ConnectReturn.ACCEPTED:
-            user = node.decisions.user_of(connection)
-            if node.arrivals is not None:
-                await node.arrivals.arrive(connection, user, client_id, clean=packet.clean)
-            self._enter(connection, packet, (user, client_id))
-        else:
+        finally:
+            del self._judged_since[connection]
+        if connection.closed is None and code is not ConnectReturn.ACCEPTED:
             node.figures.connects[code] += 1
             connection.send(encode_connack(code, session_present=False))
             connection.end(CloseReason.REFUSED, code.name.lower())
+
+    def revoked(self, announcement: AccessRevoked) -> None:
+        """A CONNECT that is being judged may be judged by what was true before: it is looked at once more."""
+        for since in self._judged_since.values():
+            since.append(announcement)
 
     def _enter(self, connection: Connection, packet: Connect, key: SessionKey) -> None:
         """Admitted, and known to the user status; it may have ended meanwhile."""

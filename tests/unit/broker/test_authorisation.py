@@ -17,7 +17,7 @@ from aldis.broker.core.packets import Message
 from aldis.broker.core.session import Session
 from aldis.broker.core.topics import matches
 from aldis.broker.pipeline import Publication
-from aldis.broker.ports import RelationChanged
+from aldis.broker.ports import AccessRevoked, RelationChanged
 from aldis.plugins.authorisation import TopicAuthorisation
 from tests import wire
 from tests.unit.broker.chat import OURS, Chat, Person, chatting
@@ -224,3 +224,30 @@ class TestMemory:
             assert self.known(chat) == set()
             chat.friends.unavailable = False
             assert await answer(await chat.person("ann"), "ben", 1) == "sent"
+
+
+class TestConnectsThatAreBeingJudged:
+    """The answer of the directory may be older than a revocation that is announced before it is used."""
+
+    async def test_who_is_revoked_meanwhile_does_not_get_in(self) -> None:
+        async with chatting(("ann", "ben")) as chat:
+            chat.friends.gate.clear()
+            ann = await chat.dial()
+            ann.send(wire.connect("phone", user="ann"))
+            await until(lambda: chat.friends.asked == 1)
+            chat.bus.announce(AccessRevoked("ann", device="phone"))
+            await chat.bus.settled()
+            chat.friends.gate.set()
+            assert await ann.closed() == []
+
+    async def test_others_do(self) -> None:
+        async with chatting(("ann", "ben")) as chat:
+            chat.friends.gate.clear()
+            ann = await chat.dial()
+            ann.send(wire.connect("phone", user="ann"))
+            await until(lambda: chat.friends.asked == 1)
+            for revoked in (AccessRevoked("ann", device="pad"), AccessRevoked("ben"), AccessRevoked("ann", session="s")):
+                chat.bus.announce(revoked)
+            await chat.bus.settled()
+            chat.friends.gate.set()
+            await ann.expect(wire.ACCEPTED)
