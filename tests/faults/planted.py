@@ -352,7 +352,7 @@ def memory_is_left_behind(events: Events) -> Events:
 @plant("nothing_is_left_behind")
 def descriptors_are_left_behind(events: Events) -> Events:
     last = _where(events, What.RESOURCES)[-1]
-    return _changed(events, last, data={**events[last].data, "descriptors": 60})
+    return _changed(events, last, data={**events[last].data, "descriptors": 70})
 
 
 @plant("comes_to_rest")

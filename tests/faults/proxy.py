@@ -128,24 +128,32 @@ class Commits:
         return found
 
 
+def _reusable(port: int) -> socket.socket:
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    place.bind(("127.0.0.1", port))
+    return place
+
+
 class Line:
     """A port that leads to one server."""
 
     def __init__(self, target: Address, mysql: bool) -> None:
         self.target, self.mysql = target, mysql
         self.up, self.down = Weather(), Weather()
-        self.refusing = False
         self.tear = 0
         self.lose_commits = 0
         self.lost = 0
         self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self.port = 0
+        # bound and never listening: while we refuse, nobody else is given this port
+        self._place = _reusable(0)
+        self.port: int = self._place.getsockname()[1]
 
     async def listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=512)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, sock=_reusable(self.port), backlog=512)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -148,7 +148,7 @@ class Play:
         for one, play in zip(faults, plays, strict=True):
             self.log.note(What.FAULT, note=one.name, kind="begins")
             play.__enter__()
-        time.sleep(max(one.lasts for one in faults))
+        time.sleep(max((one.lasts for one in faults), default=0.0))
         for one, play in reversed(list(zip(faults, plays, strict=True))):
             play.__exit__(None, None, None)
             self.log.note(What.FAULT, note=one.name, kind="ends")
@@ -242,7 +242,7 @@ class Play:
         first = {(event.node, event.data["pid"]): event for event in reversed(carried) if event.what is What.RESOURCES}
         known = {(event.node, event.data.get("pid")) for event in self._standing if event.what is What.RESOURCES}
         resources = [event for key, event in first.items() if key not in known]
-        keep = [event for event in self._standing if event.what not in (What.STANDING, What.FLOOR)]
+        keep = [event for event in self._standing if event.what not in (What.STANDING, What.FLOOR, What.CONNECTED)]
         self._base = store.heads(self.world.ask)
         self._newest = store.newest_mid(self.world.ask)
         now = time.monotonic()
@@ -259,6 +259,7 @@ class Play:
             if event.what is What.READING or event.kind == "read":
                 key = event.user, event.peer, "read"
                 floors[key] = max(floors.get(key, 0), event.up_to)
+        self._standing += connected(view.events).values()
         self._standing += [
             Event(now, What.FLOOR, user=reader, peer=peer, kind=kind, up_to=mid)
             for (reader, peer, kind), mid in floors.items()
@@ -316,15 +317,22 @@ def recoveries(events: Sequence[Event]) -> list[float]:
     return found
 
 
+def connected(events: Iterable[Event]) -> dict[tuple[str, str], Event]:
+    """Where each device has last been connected, those that were kicked aside."""
+    last: dict[tuple[str, str], Event] = {}
+    for event in events:
+        if event.what is What.CONNECTED:
+            last[event.user, event.device] = event
+        elif event.what is What.KICKING:
+            last.pop((event.user, event.device), None)
+    return last
+
+
 def fail_overs(events: Sequence[Event]) -> list[float]:
     """For each device whose node was killed: from its CONNECT being accepted elsewhere to the first item there."""
     found = []
     for killed in (event for event in events if event.what is What.FAULT and event.kind == "killed"):
-        last: dict[tuple[str, str], Event] = {}
-        for event in events:
-            if event.what is What.CONNECTED and event.t < killed.t:
-                last[event.user, event.device] = event
-        for place, before in last.items():
+        for place, before in connected(event for event in events if event.t < killed.t).items():
             after = [event for event in events if event.t > killed.t and (event.user, event.device) == place]
             again = next((event for event in after if event.what is What.CONNECTED and event.node != killed.node), None)
             if before.node != killed.node or again is None:
