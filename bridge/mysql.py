@@ -71,7 +71,7 @@ class MySqlStore:
         try:
             await opened.begin()
         except BaseException:
-            await opened.end()
+            await opened.end(begun=False)
             raise
         self._opened = opened
 
@@ -156,9 +156,11 @@ class _Opened:
         await self._writing.get()
         await self.ask(self.committer.forget_writers)
 
-    async def end(self) -> None:
+    async def end(self, *, begun: bool = True) -> None:
+        """Without `begun` the database knows nothing of us yet."""
         try:
-            await self.ask(self.committer.forget_myself)
+            if begun:
+                await self.ask(self.committer.forget_myself)
         except StoreUnavailable as error:
             logger.info("the database could not be told that we leave: %s", error)
         await self._writing.drop()
