@@ -21,6 +21,7 @@ from aldis.broker.cluster_ports import (
     Attached,
     Detached,
     DeviceMade,
+    LeftBehind,
     Passed,
     SessionHanded,
     StatusUnavailable,
@@ -122,6 +123,7 @@ class Cluster:
             SessionHanded: self._session_handed,
             Announced: self._announced,
             DeviceMade: self._device_made,
+            LeftBehind: lambda _, parcel: self.left_behind(parcel.users),
         }
         inboxes.on_device_made.append(lambda user, device: transfer.tell(DeviceMade(user, device)))
         self.holdings.on_users.append(self._users_changed)

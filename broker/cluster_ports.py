@@ -187,7 +187,14 @@ class DeviceMade(Parcel, frozen=True, tag=8):
     device: str
 
 
-AnyParcel = WakeUp | Passed | Attached | Detached | TakenOver | SessionHanded | Announced | DeviceMade
+class LeftBehind(Parcel, frozen=True, tag=9):
+    """A node has died, and with it the last connection of these users. From a process that cannot tell their friends:
+    every node may do so, since it is true however often it is said."""
+
+    users: tuple[str, ...]
+
+
+AnyParcel = WakeUp | Passed | Attached | Detached | TakenOver | SessionHanded | Announced | DeviceMade | LeftBehind
 """Everything that a frame may carry."""
 
 

@@ -11,7 +11,7 @@ from aldis.accounts_api.secrets_file import Secrets
 from aldis.bridge.bus import LocalBus
 from aldis.broker.cluster import Links
 from aldis.broker.cluster_bus import ClusterBus
-from aldis.broker.cluster_ports import AnyParcel, Attached, Detached, WakeUp
+from aldis.broker.cluster_ports import AnyParcel, Attached, Detached, LeftBehind, WakeUp
 from aldis.broker.compose_cluster import links
 from aldis.broker.elsewhere import Elsewhere
 from aldis.broker.inbox_items import live_item
@@ -115,7 +115,8 @@ class ToNodes:
         )
 
     def left_behind(self, users: Sequence[str]) -> None:
-        """A node has died and we have cleared up after it; friends are told when these users come back."""
+        """We have cleared up after a dead node, but know nobody's friends."""
+        self._way.transfer.tell(LeftBehind(tuple(users)))
 
 
 async def open_bus(settings: Settings, secrets: Secrets, directory: Directory) -> Outlet:
