@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         answer = connection.getresponse()
         said = answer.read(4_096).decode(errors="replace")
     except (OSError, HTTPException) as error:
-        return _ill(f"{options.address} does not answer: {error or type(error).__name__}")
+        return _ill(f"{options.address} does not answer: {str(error) or type(error).__name__}")
     finally:
         connection.close()
     return 0 if answer.status == 200 else _ill(f"{answer.status}: {said}")
