@@ -220,6 +220,8 @@ class Server:
         budget = Budget(self.node.timeouts.shutdown)
         self.node.not_ready_reasons.add(SHUTTING_DOWN)
         self.connector.stop_listening()
+        if self._cluster is not None:
+            self._cluster.holdings.leave_behind()
         if self._writer is not None:
             # a store that takes nothing: nothing is acknowledged, and the senders still have their messages
             await budget.spend(0.5, "the last commit", self._writer.flush())

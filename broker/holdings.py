@@ -58,6 +58,7 @@ class Holdings:
         self._leaving: list[tuple[Holding, bool]] = []
         self._untold: dict[tuple[str, str], tuple[Holding, bool]] = {}  # leaving, of which the status may not know
         self._working: asyncio.Task[None] | None = None
+        self._stopping = False
         self.unregistered = False
 
     # What is held
@@ -135,8 +136,14 @@ class Holdings:
             self._held[holding.user][holding.device] = Held(holding, False)
         else:
             self._drop(holding)
-        self._leaving.append((holding, away))
-        self._work()
+        if not self._stopping:
+            self._leaving.append((holding, away))
+            self._work()
+
+    def leave_behind(self) -> None:
+        """This node stops. It says no more of who leaves: when it has given up its lease, another one is told whom it
+        left behind, and has the time to see who comes back elsewhere."""
+        self._stopping = True
 
     def gone(self, user: str, device: str) -> None:
         """A session that was waiting for its device is no more."""

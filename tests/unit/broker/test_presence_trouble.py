@@ -11,6 +11,7 @@ import pytest
 
 from aldis.broker import presence_states
 from aldis.broker.connector import ConnectorError
+from aldis.broker.core.reasons import CloseReason
 from aldis.broker.ports import StoreUnavailable
 from aldis.plugins.presence import Presence
 from tests.unit.broker.lab import until
@@ -183,6 +184,22 @@ class TestSeveralNodes:
             made.board.lapse("b")
             told = await hears(ann, "ben", online=False)
             assert told["last_seen"] >= before  # nobody knows better
+
+    async def test_when_a_node_stops_another_tells_it(self) -> None:
+        """But not of who has come back at another node meanwhile."""
+        async with cluster(FRIENDS, ("ann", "cyd")) as made:
+            ann = await made[0].person("ann")
+            for user in ("ben", "cyd"):
+                await made[1].person(user)
+                await hears(ann, user, online=True)
+            stopping = made[1].cluster
+            assert stopping is not None
+            stopping.holdings.leave_behind()
+            for connection in list(made[1].node.connections):
+                connection.end(CloseReason.SERVER_SHUTDOWN)
+            await made[0].person("cyd")
+            await stopping.close()
+            assert await drained_after(ann) == [("ben", False)]
 
     async def test_a_relation_that_ends_elsewhere_ends_here(self) -> None:
         async with cluster(FRIENDS) as made:
