@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aldis.accounts_api.secrets_file import make
-from tests.databases import empty_database
-from tests.servers import ALDIS, environment
+from tests.databases import empty_database, new_name
+from tests.mariadb import shared_server
+from tests.people import people
+from tests.servers import ALDIS, environment, running
 
 NOBODY = {"store.url": "mysql://aldis:hush@127.0.0.1:1/aldis", "cluster.redis_url": "redis://:hush@127.0.0.1:1"}
 ROLES = ("node", "accounts")
@@ -108,6 +113,43 @@ def test_the_help_names_every_command(tmp_path: Path) -> None:
     assert code == 0
     for command in ("up", "node", "accounts", "migrate", "config", "secrets", "tls", "demo"):
         assert f"\n    {command}" in said
+
+
+def test_all_in_one_is_a_node_with_the_rest_api_in_it(tmp_path: Path) -> None:
+    """It migrates by itself, and waits for no Redis."""
+    make(tmp_path / "keys.json")
+    name = new_name("aldis_roles")
+    shared_server().ask(f"CREATE DATABASE {name}")
+    settings = {**NOBODY, "store.url": shared_server().url(name), "accounts.secret_file": tmp_path / "keys.json"}
+    with running(tmp_path / "server", "node", settings) as server:
+        (ada,) = people(server, "ada")
+        with ada.online() as phone:
+            assert phone.say(ada, {"body": "a note"})["type"] == "sent"
+        assert not server.data.exists(), "a process of a cluster keeps nothing of its own"
+        assert "hush" not in server.log
+
+
+def test_the_accounts_behind_tls(tmp_path: Path) -> None:
+    make(tmp_path / "data" / "secrets.json")
+    assert aldis(tmp_path, "tls", "dev", "--out", "tls")[0] == 0
+    settings = {**NOBODY, "store.url": empty_database("aldis_roles").url}
+    process = subprocess.Popen(
+        [str(ALDIS), "accounts", "--http=127.0.0.1:0", "--tls-cert=tls/server.pem", "--tls-key=tls/server.key"],
+        cwd=tmp_path, env=environment(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        said = "".join(iter(process.stdout.readline, "ready\n"))
+        found = re.search(r"^REST API +(https://127\.0\.0\.1:\d+)/docs\n$", said)
+        assert found, said
+        context = ssl.create_default_context(cafile=tmp_path / "tls" / "ca.pem")
+        with urllib.request.urlopen(found[1] + "/readyz", timeout=10, context=context) as answer:
+            assert answer.status == 200
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_the_accounts_take_new_settings_and_refuse_wrong_ones(tmp_path: Path) -> None:
