@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from aldis.bridge.given_mids import Placed, given_mids, repeat_of
 from aldis.bridge.retained import owner_of
 from aldis.broker.ports import (
     Batch,
@@ -23,6 +24,7 @@ from aldis.broker.ports import (
     Position,
     ReceiptState,
     RetainedMessage,
+    ShardLost,
     Stored,
     TooManyDevices,
 )
@@ -47,6 +49,8 @@ class MemoryStore:
         self._mid = 0
         self._stamp = 0
         self._first: dict[tuple[str, str, str], Stored] = {}
+        self._placed: dict[int, Placed] = {}
+        self._shards: dict[int, int] = {}
         self._inboxes: dict[str, list[_Message]] = {}
         self._sequences: dict[tuple[str, str, str], int] = {}
         self._devices: dict[str, dict[str, Device]] = {}
@@ -61,24 +65,48 @@ class MemoryStore:
         """Keeps the content: a store that is opened again after `close` still has it."""
 
     async def commit(self, batch: Batch) -> Committed:
+        if batch.shard is not None and self._shards.get(batch.shard[0]) != batch.shard[1]:
+            raise ShardLost(*batch.shard)
+        if given := given_mids(batch.messages):
+            self._check_owners(batch.messages)
+            self._mid = max(self._mid, *given)
         stored = [self._store(message) for message in batch.messages]
         fenced = [move for move in batch.moves if not self._move(move)]
         return Committed(stored, fenced, self._raise_receipts(batch))
 
+    def _check_owners(self, messages: list[NewMessage]) -> None:
+        """Before anything is changed: all of the batch is refused, or nothing."""
+        placed: dict[int, Placed] = {}
+        ids: set[tuple[str, str, str]] = set()
+        for message in messages:
+            if message.id is not None:
+                key = (message.sender, message.device, message.id)
+                if key in self._first or key in ids:
+                    continue
+                ids.add(key)
+            if message.mid:
+                new = Placed(message.sender, message.device, message.recipient, Stored(message.mid, 0, 0))
+                repeat_of(message, self._placed.get(message.mid) or placed.setdefault(message.mid, new))
+
     def _store(self, message: NewMessage) -> Stored:
+        placed = self._placed.get(message.mid)
         if message.seq is not None:
             key = (message.sender, message.device, message.recipient)
             last = self._sequences.get(key, 0)
             if message.id is None and message.seq <= last:
-                return Stored(0, 0, 0, None, True)
+                return Stored(0, 0, 0, None, True) if placed is None else repeat_of(message, placed)
             self._sequences[key] = max(last, message.seq)
         if message.id is not None:
             first = self._first.get((message.sender, message.device, message.id))
             if first is not None:
                 return Stored(first.mid, first.n, first.created, first.sync_n, True)
-        self._mid += 1
+        return self._put_new(message) if placed is None else repeat_of(message, placed)
+
+    def _put_new(self, message: NewMessage) -> Stored:
+        if not message.mid:
+            self._mid += 1
         row = _Message(
-            self._mid,
+            message.mid or self._mid,
             message.sender,
             message.device,
             message.recipient,
@@ -88,10 +116,11 @@ class MemoryStore:
         )
         n = self._put(message.recipient, row)
         sync_n = self._put(message.sender, row) if message.sync and message.sender != message.recipient else None
-        stored = Stored(self._mid, n, message.created, sync_n)
+        stored = Stored(row.mid, n, message.created, sync_n)
+        self._placed[row.mid] = Placed(message.sender, message.device, message.recipient, stored)
         if message.id is not None:
             self._first[message.sender, message.device, message.id] = stored
-        return Stored(self._mid, n, message.created, sync_n)
+        return Stored(row.mid, n, message.created, sync_n)
 
     def _put(self, user: str, row: _Message) -> int:
         inbox = self._inboxes.setdefault(user, [])
@@ -126,6 +155,13 @@ class MemoryStore:
 
     def _receipt(self, reader: str, peer: str) -> ReceiptState:
         return self._receipts.setdefault((reader, peer), ReceiptState(reader, peer, 0, 0))
+
+    async def claim_shard(self, shard: int) -> int:
+        epoch = self._shards[shard] = self._shards.get(shard, 0) + 1
+        return epoch
+
+    async def highest_mid(self) -> int:
+        return max(self._placed, default=0)
 
     async def claim(self, user: str, device: str, *, now: int, limit: int) -> Claim:
         devices = self._devices.setdefault(user, {})

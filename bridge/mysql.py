@@ -4,6 +4,7 @@ commit                  one kept connection, one transaction after the other    
 claim, release          another one; gathered, many in one transaction              mysql_devices
 forget_device, retain   the same one, in between                                    mysql_devices, mysql_retained
 items, head, find, …    connections of the pool, in autocommit                      mysql_reads
+claim_shard             the same, one after the other                               mysql_shards
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
-from aldis.bridge import mysql_devices, mysql_reads, mysql_retained
+from aldis.bridge import mysql_devices, mysql_reads, mysql_retained, mysql_shards
 from aldis.bridge.device_requests import DeviceRequests, Leaving, Taking
 from aldis.bridge.mysql_commit import LOCK_WAITS, Committer
 from aldis.bridge.mysql_link import KeptLink, Links
@@ -89,6 +90,14 @@ class MySqlStore:
     async def commit(self, batch: Batch) -> Committed:
         return await self._now().committer.commit(batch)
 
+    async def claim_shard(self, shard: int) -> int:
+        opened = self._now()
+        async with opened.claiming_shards:
+            return await opened.ask(mysql_shards.claim, shard)
+
+    async def highest_mid(self) -> int:
+        return await self._now().ask(mysql_reads.highest_mid)
+
     async def claim(self, user: str, device: str, *, now: int, limit: int) -> Claim:
         return await self._now().requests.claim(Taking(user, device, now, limit))
 
@@ -149,6 +158,8 @@ class _Opened:
         self._writing = KeptLink(self._links, self._prepare)
         self._turning = KeptLink(self._links, self._prepare)
         self._changing = asyncio.Lock()
+        # a claim may wait for a frozen node's commit: many at once would keep those who read from the pool
+        self.claiming_shards = asyncio.Lock()
         self.committer = Committer(self._writing, server.name)
         self.requests = DeviceRequests(self._turn_over)
 

@@ -34,6 +34,8 @@ RECEIPT_CHANGES = b"SELECT reader, peer, delivered_mid, read_mid FROM im_receipt
 
 LAST_SEEN = b"SELECT user_id, MAX(last_seen) FROM im_device WHERE user_id IN (%b) GROUP BY user_id"
 
+HIGHEST_MID = b"SELECT COALESCE(MAX(mid), 0) FROM im_message"
+
 KINDS = {int(kind): kind for kind in Kind}
 
 
@@ -66,6 +68,10 @@ async def find(driver: BoundedConnection, user: str, device: str, id: str) -> St
         return None
     mid, n, created, sync_n = rows[0]
     return Stored(mid, n, created, sync_n, True)
+
+
+async def highest_mid(driver: BoundedConnection) -> int:
+    return int((await driver.run(HIGHEST_MID))[0][0])
 
 
 async def devices(driver: BoundedConnection, user: str) -> list[Device]:

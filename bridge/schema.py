@@ -25,7 +25,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0003"
+REVISION = "0004"
 """The migration that makes what is declared here; `aldis.bridge.migrate` brings a database up to it."""
 
 metadata = MetaData()
@@ -194,6 +194,14 @@ im_writer = Table(
     Column("writer", LargeBinary(16).with_variant(mysql.VARBINARY(16), "mysql", "mariadb"), primary_key=True),
     Column("batch", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
+)
+
+im_shard = Table(
+    "im_shard",
+    metadata,
+    # the journal's shards: who has claimed one last, and so has its epoch, stores what waits in it
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
 )
 
 im_retained = Table(

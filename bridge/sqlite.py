@@ -3,7 +3,7 @@
     event loop --commit, claim, release, retain, …------> writer thread, its own connection (synchronous=FULL)
     event loop --items, head, receipts_for, …-----------> reader thread, its own connection (query_only)
 
-Statements: `sqlite_batch`, `sqlite_devices`, `sqlite_reads`, `sqlite_retained`. Threads and trouble:
+Statements: `sqlite_batch`, `sqlite_devices`, `sqlite_reads`, `sqlite_retained`, `sqlite_shards`. Threads and trouble:
 `sqlite_connection`.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from aldis.bridge import sqlite_batch, sqlite_commit, sqlite_devices, sqlite_reads, sqlite_retained
+from aldis.bridge import sqlite_batch, sqlite_commit, sqlite_devices, sqlite_reads, sqlite_retained, sqlite_shards
 from aldis.bridge.device_requests import DeviceRequests, Leaving, Taking
 from aldis.bridge.retained import retained_rows
 from aldis.bridge.schema import REVISION
@@ -122,6 +122,14 @@ class SqliteStore:
         writer = self._writing()
         async with self._turn:
             return await writer.call(self._committer.commit, batch)
+
+    async def claim_shard(self, shard: int) -> int:
+        writer = self._writing()
+        async with self._turn:
+            return await writer.call(sqlite_shards.claim, shard)
+
+    async def highest_mid(self) -> int:
+        return await self._reading().call(sqlite_reads.highest_mid)
 
     async def claim(self, user: str, device: str, *, now: int, limit: int) -> Claim:
         return await self._requests.claim(Taking(user, device, now, limit))

@@ -59,6 +59,8 @@ FROM (SELECT user_id, max(last_seen) AS seen FROM im_device
       WHERE user_id IN (SELECT value FROM json_each(?)) GROUP BY user_id)
 """
 
+HIGHEST_MID = "SELECT coalesce(max(mid), 0) FROM im_message"
+
 _encode = msgspec.json.Encoder().encode
 _items_decoder = msgspec.json.Decoder(list[tuple[int, int, str, str, str, Kind, int, int]])
 _receipts_decoder = msgspec.json.Decoder(list[tuple[str, int, int]])
@@ -113,6 +115,10 @@ def find(connection: sqlite3.Connection, user: str, device: str, id: str) -> Sto
 def devices(connection: sqlite3.Connection, user: str) -> list[Device]:
     (rows_json,) = connection.execute(DEVICES, (user,)).fetchone()
     return [Device(user, *row) for row in _devices_decoder.decode(rows_json)]
+
+
+def highest_mid(connection: sqlite3.Connection) -> int:
+    return int(connection.execute(HIGHEST_MID).fetchone()[0])
 
 
 def _array(values: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ A back end lives in `bridge/`, keeps one of these Protocols and is proved by the
 driver types, only `str`, `int`, `bytes` and `bool`.
 
 Units: every time is Unix time in whole milliseconds. `n` counts 1, 2, 3 … without a gap within one inbox;
-`mid` is a server-wide id below 2**53 that rises with `n` within one inbox.
+`mid` is a server-wide id below 2**53 that rises with `n` within one inbox (see `NewMessage.mid`).
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class NewMessage(msgspec.Struct, gc=False):
     `seq` is the sender's counter per (device, recipient), None when not used; the store keeps the highest.
     `content` is a JSON object in UTF-8. `sync` asks for a second item, in the sender's own inbox, for the
     sender's other devices. `tag` is the caller's and comes back untouched with the batch.
+
+    `mid` is 0 where the store gives one; else the message is stored under this one, which is below 2**53. A store that
+    several nodes share gives odd ones only: who gives mids gives even ones, and the two never meet. That mids rise with
+    `n` within one inbox then holds as far as the caller gives them in rising order.
     """
 
     sender: str
@@ -46,6 +50,7 @@ class NewMessage(msgspec.Struct, gc=False):
     seq: int | None = None
     sync: bool = False
     tag: object = None
+    mid: int = 0
 
 
 class CursorMove(msgspec.Struct, gc=False):
@@ -78,12 +83,15 @@ class Read(msgspec.Struct, gc=False):
 
 
 class Batch(msgspec.Struct):
-    """What one group commit makes durable, all or nothing."""
+    """What one group commit makes durable, all or nothing.
+
+    `shard` is (shard, epoch): the batch is committed only while nobody has claimed that shard since (`claim_shard`)."""
 
     messages: list[NewMessage] = []
     moves: list[CursorMove] = []
     delivered: list[Delivered] = []
     reads: list[Read] = []
+    shard: tuple[int, int] | None = None
 
 
 class Stored(msgspec.Struct, gc=False):
@@ -176,6 +184,24 @@ class StoreUnavailable(Exception):
     or all of it has and the caller cannot know; repeating the call is safe either way where messages carry an id."""
 
 
+class BatchRefused(Exception):
+    """Base of what is wrong with a batch as a whole. Nothing of it has taken effect, and repeating it does not help."""
+
+
+class ShardLost(BatchRefused):
+    """Somebody else has claimed the shard: its epoch is no longer the one that the batch names."""
+
+    def __init__(self, shard: int, epoch: int) -> None:
+        super().__init__(f"epoch {epoch} of shard {shard} is not the current one")
+
+
+class MidTaken(BatchRefused):
+    """A given mid is that of another message: one of another sender, device or recipient."""
+
+    def __init__(self, mid: int) -> None:
+        super().__init__(f"mid {mid} is another message's")
+
+
 class TooManyDevices(Exception):
     """The user already has the allowed number of devices; `limit` says how many."""
 
@@ -194,6 +220,9 @@ class Store(Protocol):
     A message with a `seq` and no `id` is stored only if its `seq` is higher than every one stored before from this
     (sender, device) to this recipient, by whichever node, also within one batch: else it is a repeat. Where there is
     an `id`, the `id` alone decides.
+    A message with a given `mid` that is stored already is a repeat, also within one batch, unless its `id` is known:
+    then that decides. A mid that the store gives is higher than every one that was stored before or is given in the
+    same batch.
     Every method may raise `StoreUnavailable`. Methods may be called concurrently, `commit` by one caller at a time.
     """
 
@@ -204,7 +233,15 @@ class Store(Protocol):
         """Finishes what runs and lets go of every resource. Idempotent."""
 
     async def commit(self, batch: Batch) -> Committed:
-        """Makes the whole batch durable, or nothing of it."""
+        """Makes the whole batch durable, or nothing of it. Raises `ShardLost`; `MidTaken`; `ValueError` for a given mid
+        that is negative or not below 2**53."""
+
+    async def claim_shard(self, shard: int) -> int:
+        """Raises the epoch of the shard by one and returns it; the first is 1. Waits for a commit of that shard that is
+        under way: after the return none that names an older epoch takes effect any more."""
+
+    async def highest_mid(self) -> int:
+        """The highest mid of a stored message, 0 if there is none."""
 
     async def claim(self, user: str, device: str, *, now: int, limit: int) -> Claim:
         """Takes the device: raises its epoch by one and sets `last_seen`. An unknown device is created with the highest

@@ -1,0 +1,31 @@
+"""The epochs of the journal's shards on MySQL: who has claimed one last may commit its batches, and nobody else.
+
+A commit takes the row of its shard before any head, and a claim takes nothing else: they wait for one another, but
+never in a circle.
+"""
+
+from __future__ import annotations
+
+from aldis.bridge.mysql_literals import number
+from aldis.bridge.mysql_server import BoundedConnection
+from aldis.broker.ports import ShardLost
+
+HELD = b"SELECT epoch FROM im_shard WHERE shard = %b FOR UPDATE"
+
+# LAST_INSERT_ID(…) hands the new epoch to the one who has made it.
+CLAIM = b"INSERT INTO im_shard (shard, epoch) VALUES (%b,1) ON DUPLICATE KEY UPDATE epoch = LAST_INSERT_ID(epoch + 1)"
+INSERTED = 1
+"""Rows that CLAIM says it affected where there was none; for one that it has changed it says 2."""
+
+
+async def check(driver: BoundedConnection, shard: int, epoch: int) -> None:
+    """Within the transaction of the commit, which has the row from here on. Raises `ShardLost`."""
+    found = await driver.run(HELD % number(shard))
+    if not found or found[0][0] != epoch:
+        raise ShardLost(shard, epoch)
+
+
+async def claim(driver: BoundedConnection, shard: int) -> int:
+    """In autocommit: durable on return."""
+    await driver.run(CLAIM % number(shard))
+    return 1 if driver.affected_rows() == INSERTED else driver.insert_id()
