@@ -7,9 +7,10 @@ again by itself depends on how a client was made. The clients of this program ar
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -150,6 +151,12 @@ class _BoundedSession(AbstractConnection):
         except TimeoutError as error:
             await self.disconnect(nowait=True)
             raise RedisTimeout(f"no session within {self._connect_bound:g} seconds") from error
+
+    async def _send_packed_command(self, command: Iterable[bytes]) -> None:
+        # uvloop answers a write to what the server has closed with a RuntimeError, which nobody takes for trouble
+        if self._writer is None or self._writer.transport.is_closing():
+            raise ConnectionResetError(errno.ECONNRESET, "the server has closed the connection")
+        await super()._send_packed_command(command)
 
 
 class _Bounded(_BoundedSession, Connection):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import uvloop
 from redis.asyncio import Redis
 
 from aldis.bridge.client_tls import tls_context
@@ -157,3 +158,22 @@ async def test_callers_who_give_up_take_no_connection_with_them(redis_server: Re
             await asyncio.gather(*(impatient(number) for number in range(40)), return_exceptions=True)
             async with asyncio.timeout(2):
                 await asyncio.gather(*(client.ping() for _ in range(4)))
+
+
+def test_on_the_loop_of_the_real_server_a_closed_connection_is_trouble_like_any_other(
+    redis_server: RedisProcess,
+) -> None:
+    """uvloop would say RuntimeError, which nobody expects of Redis; the next command has a new connection."""
+
+    async def play() -> None:
+        async with connected(RedisServer(redis_server.url), size=1) as client:
+            assert await client.ping()
+            connection = await client.connection_pool.get_connection()
+            connection._writer.transport.abort()
+            await asyncio.sleep(0.01)
+            with pytest.raises(redis.ConnectionError, match="closed the connection"):
+                await connection.send_command("PING")
+            await client.connection_pool.release(connection)
+            assert await client.ping()
+
+    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(play())
