@@ -105,10 +105,9 @@ class PresenceStates:
 
     async def _serve(self, connection: Connection) -> None:
         try:
-            async with self._turns:
-                while filters := self._asked[connection]:
-                    self._asked[connection] = {}
-                    await self._send(connection, list(filters))
+            while filters := self._asked[connection]:
+                self._asked[connection] = {}
+                await self._send(connection, list(filters))
         except StatusUnavailable:
             self.again()  # then all of this node, this device too
         finally:
@@ -121,7 +120,8 @@ class PresenceStates:
         friends = self._correspondents.known.get(user, frozenset())
         names = reached(user, filters)
         with self._listening(user) as newer:
-            states = await self._read(friends if names is None else friends & names)
+            async with self._turns:  # not while sending: a client may take its time
+                states = await self._read(friends if names is None else friends & names)
             for portion in portions(states):
                 if connection.closed is not None:
                     return
@@ -244,9 +244,7 @@ class PresenceStates:
 
     async def _run(self) -> None:
         try:
-            while self._befriended:
-                user, others = self._befriended.popitem()
-                await self._tell(user, others)
+            await self._introduce()
             while self._due(self._node.now):
                 doubt = self._doubted.popleft()
                 self._ignore(doubt.user, doubt.newer)
@@ -259,6 +257,12 @@ class PresenceStates:
         finally:
             self._working = False
 
+    async def _introduce(self) -> None:
+        """New friends to each other."""
+        while self._befriended:
+            user, others = self._befriended.popitem()
+            await self._tell(user, others)
+
     async def _tell_everybody(self) -> None:
         users: dict[str, None] = {}
         for number, ((user, _), subscriber) in enumerate(list(self._node.sessions.subscribers.items()), 1):
@@ -268,4 +272,5 @@ class PresenceStates:
                 await asyncio.sleep(0)
         logger.info("presence is told again", extra={"users": len(users)})
         for user in users:
+            await self._introduce()  # they do not wait for everybody
             await self._tell(user, self._correspondents.known.get(user, frozenset()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aldis.broker.presence_news import presence_of
+from aldis.broker.presence_states import AT_ONCE
 from tests import wire
 from tests.unit.broker.chat import Person
 from tests.unit.broker.lab import until
@@ -14,6 +15,7 @@ from tests.unit.broker.watching import (
     Unreachable,
     drained,
     hears,
+    holdings_of,
     plugin,
     silence,
     watching,
@@ -125,15 +127,58 @@ class TestStates:
             ben = await chat.person("ben")
             status.gate.clear()
             ann = await chat.client("phone", user="ann")
-            for number in range(3_000):
+            await ann.subscribed(("inbox/ann/presence/ben", 0))
+            for number in range(2_500):
                 filter = f"inbox/ann/presence/u{number}"
-                ann.send(wire.subscribe(1, (filter, 0)), wire.unsubscribe(2, filter))
-            ann.send(wire.subscribe(3, ("inbox/ann/presence/ben", 0)))
-            while await ann.packet() != wire.suback(3, 0):
+                ann.send(wire.subscribe(2, (filter, 0)), wire.unsubscribe(3, filter))
+            ann.send(wire.subscribe(4, ("inbox/ann/presence/+", 0)))
+            while await ann.packet() != wire.suback(4, 0):
                 pass
             (asked,) = plugin(chat)._states._asked.values()
-            assert len(asked) <= chat.node.limits.max_subscriptions
+            assert 1 < len(asked) <= chat.node.limits.max_subscriptions
             assert len([one for one in asyncio.all_tasks() if one.get_name() == "presence of friends"]) == 1
             status.gate.set()
             await hears(ann, "ben", online=True, to="ann")
+            await hears(ann, "ben", online=True, to="ann")  # asked for twice
             ben.close()
+
+    async def test_only_those_are_asked_for_whom_the_filters_name(self) -> None:
+        async with watching(FRIENDS, *[("ann", f"u{number}") for number in range(300)]) as chat:
+            status = Unreachable(chat)
+            await chat.person("ben")
+            await until(lambda: not plugin(chat)._states._asked)
+            status.sizes.clear()
+            ann = await chat.client("phone", user="ann")
+            await ann.subscribed(("inbox/ann/presence/ben", 0))
+            await hears(ann, "ben", online=True, to="ann")
+            await until(lambda: sum(status.sizes) >= 302)
+            assert sorted(status.sizes) == [1, 101, 200], "ben, and the news for all"
+
+    async def test_who_unsubscribes_while_it_is_read_is_told_nothing(self) -> None:
+        async with watching(FRIENDS) as chat:
+            status = Unreachable(chat)
+            await chat.person("ben")
+            status.gate.clear()
+            ann = await chat.client("phone", user="ann")
+            await ann.subscribed(("inbox/ann/#", 0), ("inbox/ann/chat/+", 0))
+            await until(lambda: bool(plugin(chat)._states._readings))
+            ann.send(wire.unsubscribe(5, "inbox/ann/#"))
+            await ann.expect(wire.unsuback(5))
+            status.gate.set()
+            await silence(ann)
+
+    async def test_clients_that_do_not_read_hold_up_nobody(self) -> None:
+        async with watching(FRIENDS, *[("ann", f"u{number}") for number in range(300)]) as chat:
+            await holdings_of(chat).status.online([(f"u{number}", "phone") for number in range(300)])
+            lazy = []
+            for number in range(AT_ONCE + 1):
+                lazy.append(await chat.client(f"pad{number}", user="ann"))
+            for connection in chat.node.connections:
+                connection.congested = True
+            for client in lazy:
+                client.send(wire.subscribe(1, ("inbox/ann/#", 0)))
+            await until(lambda: len(plugin(chat)._states._asked) == AT_ONCE + 1)
+            ben = await chat.person("ben")
+            await hears(ben, "ann", online=True)
+            for connection in chat.node.connections:
+                connection.congested = False
