@@ -22,6 +22,7 @@ from aldis.bridge.mysql_link import KeptLink
 from aldis.bridge.mysql_literals import blob, listed, number, portions, row, text
 from aldis.bridge.mysql_numbers import Key, Numbered
 from aldis.bridge.mysql_server import BoundedConnection
+from aldis.bridge.mysql_trips import Trips
 from aldis.bridge.mysql_trouble import TROUBLE, is_lock_wait, is_ours, is_repeat, may_run_again, unavailable
 from aldis.bridge.mysql_write import Step
 from aldis.broker.ports import Batch, Committed, NewMessage, Stored, StoreUnavailable
@@ -107,8 +108,9 @@ class Committer:
         known = await self._repeats(driver, batch.messages) if self._wary else None
         now = time.time_ns() // 1_000_000
         self._stamp = max(now, self._stamp + 1)
-        await driver.run(MARK + row(self._writer, number(self._number), number(now)) + MARK_TAIL)
-        step = Step(driver, batch, known, self._stamp, packet=self.packet, step=self.step)
+        trips = Trips(driver, self.packet)
+        trips.add(MARK + row(self._writer, number(self._number), number(now)) + MARK_TAIL)
+        step = Step(trips, batch, known, self._stamp, step=self.step)
         committed = await step.write()
         await self._finish(driver, batch, committed)
         self._note(step.numbered)

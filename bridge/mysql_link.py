@@ -32,7 +32,7 @@ class Links:
     def __init__(self, server: MySqlServer, *, kept: int) -> None:
         self.server = server
         # nobody leaves a transaction open here: it is ended, or its connection is dropped
-        self._engine = server.engine(size=server.pool_size + kept, reset=False)
+        self._engine = server.engine(size=server.pool_size + kept, reset=False, literals=True)
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[BoundedConnection]:

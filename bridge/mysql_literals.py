@@ -1,8 +1,8 @@
 """Values as SQL text, in bytes. Rows are formatted here because the driver's own way costs as much as the database.
 
 Nothing is ever escaped: what could end a literal is sent as hexadecimal digits. So it does not matter whether the
-server takes a backslash for an escape (`NO_BACKSLASH_ESCAPES`), and there is no escaping to get wrong. A literal with
-the introducer `_binary` is taken byte by byte, whatever the connection's character set.
+server takes a backslash for an escape (`NO_BACKSLASH_ESCAPES`), and there is no escaping to get wrong. They are
+for sessions that take literals as bytes, whatever they hold (`mysql_server.LITERALS_AS_BYTES`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GROWTH = 2
 def blob(value: bytes) -> bytes:
     if b"'" in value or b"\\" in value or b"\0" in value:
         return b"x'%b'" % value.hex().encode()
-    return b"_binary'%b'" % value
+    return b"'%b'" % value
 
 
 def text(value: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TypeVar
 
 from aldis.bridge.mysql_batch import (
@@ -24,33 +24,25 @@ from aldis.bridge.mysql_batch import (
 )
 from aldis.bridge.mysql_literals import blob, listed, number, portions, row, text
 from aldis.bridge.mysql_numbers import Counter, Key, number_messages
-from aldis.bridge.mysql_server import BoundedConnection
+from aldis.bridge.mysql_trips import Rows, Trips
 from aldis.broker.ports import Batch, Committed, ReceiptState, Stored
 
 K = TypeVar("K", bound=tuple[object, ...])
 
+Pair = tuple[str, str]
+"""User and device, or reader and peer."""
+
 
 class Step:
-    """Writes `batch` over `driver`, in which a transaction runs. `known` are the repeats that were looked for, `stamp`
-    is the time of changed receipts, `packet` the longest statement in bytes, `step` the distance between two ids of one
-    INSERT."""
+    """Writes `batch` in one transaction, whose first statements may wait in `trips` already. `known` are the repeats
+    that were looked for, `stamp` is the time of changed receipts, `step` the distance between two ids of one INSERT."""
 
-    def __init__(
-        self,
-        driver: BoundedConnection,
-        batch: Batch,
-        known: dict[Key, Stored] | None,
-        stamp: int,
-        *,
-        packet: int,
-        step: int,
-    ) -> None:
+    def __init__(self, trips: Trips, batch: Batch, known: dict[Key, Stored] | None, stamp: int, *, step: int) -> None:
         self.numbered = number_messages(batch.messages, known)
-        self._driver = driver
+        self._trips = trips
         self._batch = batch
         self._known = known
         self._stamp = stamp
-        self._packet = packet
         self._step = step
         self._heads: dict[str, int] = {}
         self._newest: dict[str, int] = {}
@@ -58,13 +50,22 @@ class Step:
 
     async def write(self) -> Committed:
         moves = _furthest(((move.user, move.device, move.epoch), move.cursor) for move in self._batch.moves)
-        await self._raise_heads({user for user, _, _ in moves})
-        if self.numbered.counted:
-            await self._leave_out_repeats()
-        stored = await self._write_messages()
-        await self._write_sequences()
-        stale = await self._write_moves(moves)
-        receipts = await self._write_receipts()
+        delivered = _furthest(((one.reader, one.peer), one.mid) for one in self._batch.delivered)
+        reads = _furthest(((one.reader, one.peer), one.mid) for one in self._batch.reads)
+        self._raise_heads({user for user, _, _ in moves})
+        stored: list[Stored] = []
+        if self._batch.messages:
+            await self._trips.go()
+            if self.numbered.counted:
+                await self._leave_out_repeats()
+            stored = await self._write_messages()
+            self._write_sequences()
+        devices = self._ask_for_devices({(user, device) for user, device, _ in moves})
+        marks = self._ask_for_receipts(delivered.keys() | reads.keys())
+        await self._trips.go()
+        stale = self._write_moves(moves, devices)
+        receipts = self._write_receipts(delivered, reads, marks, await self._newest_items({one for one, _ in reads}))
+        await self._trips.go()
         fenced = [move for move in self._batch.moves if (move.user, move.device, move.epoch) in stale]
         return Committed(stored, fenced, receipts)
 
@@ -75,29 +76,38 @@ class Step:
             literal = self._literals[value] = text(value)
         return literal
 
-    async def _raise_heads(self, moved: set[str]) -> None:
+    def _raise_heads(self, moved: set[str]) -> None:
+        """The new ones are there after the next trip, those of the moved among them."""
         raised = sorted(self.numbered.heads.items())
-        await self._insert(RAISE_HEADS, [row(self._text(user), number(k)) for user, k in raised], RAISE_HEADS_TAIL)
-        for portion in portions(sorted(moved | self.numbered.heads.keys())):
-            for user, head in await self._driver.run(HEADS % listed(map(self._text, portion))):
+        self._trips.insert(RAISE_HEADS, [row(self._text(user), number(k)) for user, k in raised], RAISE_HEADS_TAIL)
+
+        def take(rows: Rows) -> None:
+            for user, head in rows:
                 self._heads[str(user, "utf-8")] = head
+
+        for portion in portions(sorted(moved | self.numbered.heads.keys())):
+            self._trips.add(HEADS % listed(map(self._text, portion)), take)
 
     async def _leave_out_repeats(self) -> None:
         """For what is known by its `seq` alone, and no higher than what is stored, the heads were raised too far. They
         are lowered again before anybody has seen it: they are locked. So are the counters from here on, and nobody else
         stores anything under them: for that one needs the same heads."""
         last: dict[Counter, int] = {}
-        for portion in portions(sorted(self.numbered.counted)):
-            wanted = listed(row(*map(self._text, counter)) for counter in portion)
-            for sender, device, recipient, seq in await self._driver.run(COUNTERS % wanted):
+
+        def take(rows: Rows) -> None:
+            for sender, device, recipient, seq in rows:
                 last[str(sender, "utf-8"), str(device, "utf-8"), str(recipient, "utf-8")] = seq
+
+        for portion in portions(sorted(self.numbered.counted)):
+            self._trips.add(COUNTERS % listed(row(*map(self._text, counter)) for counter in portion), take)
+        await self._trips.go()
         raised = self.numbered
         numbered = number_messages(self._batch.messages, self._known, last)
         if len(numbered.new) == len(raised.new):
             return
         lowered = {user: k - numbered.heads.get(user, 0) for user, k in raised.heads.items()}
         rows = [row(self._text(user), number(-k)) for user, k in sorted(lowered.items()) if k]
-        await self._insert(RAISE_HEADS, rows, RAISE_HEADS_TAIL)
+        self._trips.insert(RAISE_HEADS, rows, RAISE_HEADS_TAIL)
         for user, k in lowered.items():
             self._heads[user] -= k
         self.numbered = numbered
@@ -122,7 +132,7 @@ class Step:
                     b"NULL" if sync_n is None else b"%d" % (before[sender] + sync_n),
                 )
             )
-        mids = await self._insert(MESSAGES, rows)
+        mids = await self._trips.insert_numbered(MESSAGES, rows, self._step)
         stored: list[Stored] = []
         items: list[bytes] = []
         newest = self._newest
@@ -136,7 +146,7 @@ class Step:
                 items.append(b"(%b,%d,%d)" % (literal(message.sender), sync_n, mid))
                 newest[message.sender] = mid
             stored.append(Stored(mid, n, message.created, sync_n))
-        await self._insert(ITEMS, items)
+        self._trips.insert(ITEMS, items)
         places = self.numbered.places
         return stored if len(places) == len(stored) else [self._place(place, stored) for place in places]
 
@@ -149,47 +159,58 @@ class Step:
         first = stored[~place]
         return Stored(first.mid, first.n, first.created, first.sync_n, True)
 
-    async def _write_sequences(self) -> None:
+    def _write_sequences(self) -> None:
         counters = sorted(self.numbered.sequences.items())
         rows = [row(*map(self._text, counter), number(seq)) for counter, seq in counters]
-        await self._insert(SEQUENCES, rows, SEQUENCES_TAIL)
+        self._trips.insert(SEQUENCES, rows, SEQUENCES_TAIL)
 
-    async def _write_moves(self, moves: dict[tuple[str, str, int], int]) -> set[tuple[str, str, int]]:
+    def _ask_for_devices(self, wanted: set[Pair]) -> dict[Pair, tuple[int, int]]:
+        """Epoch and cursor of each, after the next trip."""
+        return self._ask_for_pairs(DEVICES, wanted)
+
+    def _ask_for_receipts(self, wanted: set[Pair]) -> dict[Pair, tuple[int, int]]:
+        """For each reader and peer up to where it is delivered and read, after the next trip."""
+        return self._ask_for_pairs(RECEIPTS, wanted)
+
+    def _ask_for_pairs(self, statement: bytes, wanted: set[Pair]) -> dict[Pair, tuple[int, int]]:
+        found: dict[Pair, tuple[int, int]] = {}
+
+        def take(rows: Rows) -> None:
+            for one, other, *values in rows:
+                found[str(one, "utf-8"), str(other, "utf-8")] = (values[0], values[1])
+
+        for portion in portions(sorted(wanted)):
+            self._trips.add(statement % listed(row(self._text(one), self._text(other)) for one, other in portion), take)
+        return found
+
+    def _write_moves(
+        self, moves: dict[tuple[str, str, int], int], devices: dict[Pair, tuple[int, int]]
+    ) -> set[tuple[str, str, int]]:
         """Returns the moves whose epoch is not the current one."""
-        current: dict[tuple[str, str], tuple[int, int]] = {}
-        for portion in portions(sorted({(user, device) for user, device, _ in moves})):
-            wanted = listed(row(self._text(user), self._text(device)) for user, device in portion)
-            for user, device, epoch, cursor in await self._driver.run(DEVICES % wanted):
-                current[str(user, "utf-8"), str(device, "utf-8")] = (epoch, cursor)
         stale = set()
         further: list[bytes] = []
         for (user, device, epoch), cursor in sorted(moves.items()):
-            known, reached = current.get((user, device), (None, 0))
+            known, reached = devices.get((user, device), (None, 0))
             if known != epoch:
                 stale.add((user, device, epoch))
                 continue
             cursor = min(cursor, self._heads.get(user, 0))
             if cursor > reached:
                 further.append(b"(%b,%b,%d,%d,0)" % (self._text(user), self._text(device), cursor, epoch))
-        await self._insert(MOVES, further, MOVES_TAIL)
+        self._trips.insert(MOVES, further, MOVES_TAIL)
         return stale
 
-    async def _write_receipts(self) -> list[ReceiptState]:
+    def _write_receipts(
+        self,
+        delivered: dict[Pair, int],
+        reads: dict[Pair, int],
+        marks: dict[Pair, tuple[int, int]],
+        newest: dict[str, int],
+    ) -> list[ReceiptState]:
         """Returns the states that were raised."""
-        delivered = _furthest(((one.reader, one.peer), one.mid) for one in self._batch.delivered)
-        reads = _furthest(((one.reader, one.peer), one.mid) for one in self._batch.reads)
-        pairs = sorted(delivered.keys() | reads.keys())
-        if not pairs:
-            return []
-        newest = await self._newest_items({reader for reader, _ in reads})
-        current: dict[tuple[str, str], tuple[int, int]] = {}
-        for portion in portions(pairs):
-            wanted = listed(row(self._text(reader), self._text(peer)) for reader, peer in portion)
-            for reader, peer, *marks in await self._driver.run(RECEIPTS % wanted):
-                current[str(reader, "utf-8"), str(peer, "utf-8")] = (marks[0], marks[1])
         states: list[ReceiptState] = []
-        for reader, peer in pairs:
-            before = current.get((reader, peer), (0, 0))
+        for reader, peer in sorted(delivered.keys() | reads.keys()):
+            before = marks.get((reader, peer), (0, 0))
             arrived = max(before[0], delivered.get((reader, peer), 0))
             read = max(before[1], min(reads.get((reader, peer), 0), newest.get(reader, 0)))
             if (arrived, read) != before:
@@ -198,31 +219,20 @@ class Step:
             row(self._text(one.reader), self._text(one.peer), *map(number, (one.delivered, one.read, self._stamp)))
             for one in states
         ]
-        await self._insert(RAISE_RECEIPTS, rows, RAISE_RECEIPTS_TAIL)
+        self._trips.insert(RAISE_RECEIPTS, rows, RAISE_RECEIPTS_TAIL)
         return states
 
     async def _newest_items(self, readers: set[str]) -> dict[str, int]:
         """The mid of the newest item of each reader's inbox; those of this batch are known."""
-        for portion in portions(sorted(readers - self._newest.keys())):
-            for user, mid in await self._driver.run(NEWEST % listed(map(self._text, portion))):
-                self._newest[str(user, "utf-8")] = mid
-        return self._newest
 
-    async def _insert(self, head: bytes, rows: Sequence[bytes], tail: bytes = b"") -> list[int]:
-        """As many rows per statement as a packet holds. Returns the ids that the rows were given: the ids of one INSERT
-        … VALUES are consecutive, whatever `innodb_autoinc_lock_mode` is, because the number of its rows is known."""
-        ids: list[int] = []
-        start = 0
-        while start < len(rows):
-            end, size = start, len(head) + len(tail) + 64
-            while end < len(rows) and (end == start or size + len(rows[end]) < self._packet):
-                size += len(rows[end]) + 1
-                end += 1
-            await self._driver.run(head + b",".join(rows[start:end]) + tail)
-            first = self._driver.insert_id()
-            ids.extend(range(first, first + (end - start) * self._step, self._step))
-            start = end
-        return ids
+        def take(rows: Rows) -> None:
+            for user, mid in rows:
+                self._newest[str(user, "utf-8")] = mid
+
+        for portion in portions(sorted(readers - self._newest.keys())):
+            self._trips.add(NEWEST % listed(map(self._text, portion)), take)
+        await self._trips.go()
+        return self._newest
 
 
 def _furthest(records: Iterable[tuple[K, int]]) -> dict[K, int]:

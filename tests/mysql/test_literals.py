@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aldis.bridge.mysql_literals import GROWTH, LARGEST, blob, listed, number, portions, row, text
+from aldis.bridge.mysql_server import LITERALS_AS_BYTES
 from tests.mariadb import shared_server
 
 TRICKY = st.sampled_from(["'", "\\", '"', "\0", "\n", "\r", "\x1a", "%", "%s", "--", "/*", "'; --", "é", "🕯", " "])
@@ -17,6 +18,7 @@ TRICKY = st.sampled_from(["'", "\\", '"', "\0", "\n", "\r", "\x1a", "%", "%s", "
 def read_back(literals: list[bytes], mode: str = "") -> list[object]:
     with closing(shared_server().connection()) as connection, connection.cursor() as cursor:
         cursor.execute(f"SET SESSION sql_mode = '{mode}'")
+        cursor.execute(LITERALS_AS_BYTES)
         cursor.execute(b"SELECT " + listed(literals))
         return list(cursor.fetchone())
 
