@@ -25,7 +25,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0004"
+REVISION = "0005"
 """The migration that makes what is declared here; `aldis.bridge.migrate` brings a database up to it."""
 
 metadata = MetaData()
@@ -77,7 +77,8 @@ im_user = Table(
     Column("user_id", UserId, primary_key=True),
     Column("name", _text(128), nullable=False, server_default=""),
     Column("password_hash", _text(255), nullable=False),
-    Column("state", SmallInteger, nullable=False, server_default="1"),  # 1 active, 0 disabled
+    # 1 active, 0 disabled, 2 deleted: the row stays, so that nobody gets the name again
+    Column("state", SmallInteger, nullable=False, server_default="1"),
     Column("created", BigInteger, nullable=False),
 )
 
@@ -132,6 +133,23 @@ im_device = Table(
     Column("inbox_cursor", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("last_seen", BigInteger, nullable=False),
+)
+
+im_admin = Table(
+    "im_admin",
+    metadata,
+    # who may use the administrators' calls
+    Column("user_id", UserId, ForeignKey("im_user.user_id"), primary_key=True),
+    Column("granted", BigInteger, nullable=False),
+)
+
+im_device_name = Table(
+    "im_device_name",
+    metadata,
+    # what its owner calls a device. A table of its own: a device that has never connected has no row in im_device
+    Column("user_id", UserId, primary_key=True),
+    Column("device_id", DeviceId, primary_key=True),
+    Column("name", _text(128), nullable=False),
 )
 
 im_message = Table(
@@ -223,4 +241,55 @@ im_announcement = Table(
     Column("created", BigInteger, nullable=False),
     Column("content", _blob(65_535), nullable=False),
     sqlite_autoincrement=True,
+)
+
+im_history = Table(
+    "im_history",
+    metadata,
+    # the chat messages between two users, user_id1 <= user_id2. Filled behind the group commit (ADR-0013)
+    Column("user_id1", UserId, primary_key=True),
+    Column("user_id2", UserId, primary_key=True),
+    Column("mid", BigId, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+im_history_place = Table(
+    "im_history_place",
+    metadata,
+    # up to which n an inbox stands in im_history
+    Column("user_id", UserId, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+)
+
+im_chore = Table(
+    "im_chore",
+    metadata,
+    # work that one process at a time does for all: who, until when, and where it stands
+    Column("name", ExactText(64), primary_key=True),
+    Column("holder", ExactText(64), nullable=False),
+    Column("held_until", BigInteger, nullable=False),
+    Column("place", ExactText(128), nullable=False, server_default=""),
+)
+
+im_repeat = Table(
+    "im_repeat",
+    metadata,
+    # what a request with an Idempotency-Key was answered, sealed; empty while it runs
+    Column("key_hash", LargeBinary(32).with_variant(mysql.VARBINARY(32), "mysql", "mariadb"), primary_key=True),
+    Column("request_hash", LargeBinary(32), nullable=False),
+    Column("answer", _blob(65_535), nullable=True),
+    Column("expires", BigInteger, nullable=False, index=True),
+)
+
+im_broadcast = Table(
+    "im_broadcast",
+    metadata,
+    # a system message to everybody: to whom it has come (in the order of user ids), to how many, and whether it is over
+    Column("broadcast_id", ExactText(36), primary_key=True),
+    Column("content", _blob(65_535), nullable=False),
+    Column("created_by", UserId, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("place", UserId, nullable=False, server_default=""),
+    Column("sent", BigInteger, nullable=False, server_default="0"),
+    Column("finished", BigInteger, nullable=True),
 )
