@@ -25,11 +25,12 @@ from __future__ import annotations
 #   heads      [[user, head], …]             sequences  [[sender, device, recipient, seq], …]
 #   moves      [[user, device, epoch, cursor], …]        one per (user, device, epoch)
 #   delivered  [[reader, peer, mid], …]      reads      [[reader, peer, mid], …]        one per (reader, peer)
+#   below      [mid, …] of the messages whose given mid is lower than first_mid
 # Numbers (n, mid) are given out before: heads and the last mid are known here because this process is the only one that
 # writes inboxes (`DatabaseLock`).
 SCHEMA = """
-CREATE TEMP VIEW commit_batch AS SELECT NULL AS messages, NULL AS contents, NULL AS first_mid, NULL AS heads,
-    NULL AS sequences, NULL AS moves, NULL AS delivered, NULL AS reads, NULL AS stamp;
+CREATE TEMP VIEW commit_batch AS SELECT NULL AS messages, NULL AS contents, NULL AS first_mid, NULL AS below,
+    NULL AS heads, NULL AS sequences, NULL AS moves, NULL AS delivered, NULL AS reads, NULL AS stamp;
 
 CREATE TEMP TRIGGER commit_batch_insert INSTEAD OF INSERT ON commit_batch BEGIN
 
@@ -45,6 +46,12 @@ CREATE TEMP TRIGGER commit_batch_insert INSTEAD OF INSERT ON commit_batch BEGIN
 
     INSERT INTO im_offline (to_user_id, n, mid)
     SELECT sender, sync_n, mid FROM im_message WHERE mid >= NEW.first_mid AND sync_n IS NOT NULL;
+
+    INSERT INTO im_offline (to_user_id, n, mid)
+    SELECT recipient, n, mid FROM im_message WHERE mid IN (SELECT value FROM json_each(NEW.below))
+    UNION ALL
+    SELECT sender, sync_n, mid FROM im_message
+    WHERE mid IN (SELECT value FROM json_each(NEW.below)) AND sync_n IS NOT NULL;
 
     INSERT INTO im_inbox (user_id, head)
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(NEW.heads) WHERE true
@@ -84,7 +91,7 @@ CREATE TEMP TRIGGER commit_batch_insert INSTEAD OF INSERT ON commit_batch BEGIN
 END;
 """
 
-COMMIT = "INSERT INTO commit_batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+COMMIT = "INSERT INTO commit_batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 # What the statement cannot tell by itself, in one row: moves that met another epoch, receipts that carry its stamp.
 OUTCOME = """
@@ -102,12 +109,19 @@ HEADS = """
 SELECT json_group_array(json_array(user_id, head)) FROM im_inbox WHERE user_id IN (SELECT value FROM json_each(?))
 """
 
+HEAD = "SELECT head FROM im_inbox WHERE user_id = ?"
+
 REPEATS = """
 SELECT json_group_array(json_array(message.sender, message.device, message.id,
                                    message.mid, message.n, message.created, message.sync_n))
 FROM json_each(?) AS key CROSS JOIN im_message AS message
 WHERE message.sender = json_extract(key.value, '$[0]') AND message.device = json_extract(key.value, '$[1]')
   AND message.id = json_extract(key.value, '$[2]')
+"""
+
+PLACED = """
+SELECT json_group_array(json_array(mid, sender, device, recipient, n, created, sync_n))
+FROM im_message WHERE mid IN (SELECT value FROM json_each(?))
 """
 
 # The counters of messages that are known by their `seq` alone.

@@ -10,7 +10,9 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from aldis.bridge.sqlite_batch import COMMIT, COUNTERS, HEADS, LAST_MID, LAST_STAMP, OUTCOME, REPEATS
+from aldis.bridge import sqlite_shards
+from aldis.bridge.given_mids import Placed, given_mids, repeat_of
+from aldis.bridge.sqlite_batch import COMMIT, COUNTERS, HEAD, HEADS, LAST_MID, LAST_STAMP, OUTCOME, PLACED, REPEATS
 from aldis.broker.ports import Batch, Committed, NewMessage, ReceiptState, Stored
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ Key = tuple[str, str, str]
 
 _heads_decoder = msgspec.json.Decoder(list[tuple[str, int]])
 _repeats_decoder = msgspec.json.Decoder(list[tuple[str, str, str, int, int, int, int | None]])
+_placed_decoder = msgspec.json.Decoder(list[tuple[int, str, str, str, int, int, int | None]])
 _counters_decoder = msgspec.json.Decoder(list[tuple[str, str, str, int]])
 _fenced_decoder = msgspec.json.Decoder(list[int])
 _receipts_decoder = msgspec.json.Decoder(list[tuple[str, str, int, int]])
@@ -55,16 +58,29 @@ _receipts_decoder = msgspec.json.Decoder(list[tuple[str, str, int, int]])
 class _Numbered:
     """The messages of a batch with their numbers, as the statement takes them."""
 
-    __slots__ = ("contents", "heads", "mid", "repeats", "rows", "sequences", "stored")
+    __slots__ = ("below", "contents", "heads", "mid", "repeats", "rows", "sequences", "stored")
 
     def __init__(self, mid: int) -> None:
         self.mid = mid
+        self.below: list[int] = []
         self.rows: list[tuple[object, ...]] = []
         self.contents: list[bytes] = []
         self.heads: dict[str, int] = {}
         self.sequences: dict[Key, int] = {}
         self.stored: list[Stored] = []
         self.repeats = 0
+
+
+class _Given(NamedTuple):
+    """The mids that the caller gives: the highest, the messages that are stored under them already, and whether one is
+    given twice."""
+
+    highest: int
+    placed: dict[int, Placed]
+    twice: bool
+
+
+_NOTHING_GIVEN = _Given(0, {}, False)
 
 
 class _Marks(NamedTuple):
@@ -85,10 +101,11 @@ def _marks(batch: Batch) -> _Marks:
 
 class _Attempted(NamedTuple):
     """A batch whose statement has not come to a good end, and what it is worth if it took effect all the same: then
-    `mid` is the last one given out, because nobody else gives out any."""
+    `head` is that of `user`'s inbox, because nobody else raises any."""
 
     batch: Batch
-    mid: int
+    user: str
+    head: int
     stamp: int
     stored: list[Stored]
 
@@ -120,18 +137,24 @@ class Committer:
 
     def _commit(self, connection: sqlite3.Connection, batch: Batch) -> Committed:
         doubt = self._doubt
-        if doubt is not None and doubt.batch is batch and self._last_mid(connection) == doubt.mid:
-            logger.warning("the commit that failed had taken effect")
-            return self._outcome(connection, batch, doubt.stored, _marks(batch), doubt.stamp)
-        known = self._repeats(connection, batch.messages) if self._wary else None
+        if doubt is not None and doubt.batch is batch:
+            if connection.execute(HEAD, (doubt.user,)).fetchone() == (doubt.head,):
+                logger.warning("the commit that failed had taken effect")
+                return self._outcome(connection, batch, doubt.stored, _marks(batch), doubt.stamp)
+        if batch.shard is not None:
+            # nobody claims it before this is written: that is done in this thread, too
+            sqlite_shards.check(connection, *batch.shard)
+        given = self._given(connection, batch.messages)
+        look = self._wary or given.placed or given.twice  # an `id` decides before a mid
+        known = self._repeats(connection, batch.messages) if look else None
         try:
-            return self._write(connection, batch, known)
+            return self._write(connection, batch, known, given)
         except sqlite3.IntegrityError:
             # A repeat, of an earlier batch or within this one. Should it be anything else, the second attempt
             # starts from what SQL says and fails in the same way.
             self._forget()
             self._wary = WARY_BATCHES
-            return self._write(connection, batch, self._repeats(connection, batch.messages))
+            return self._write(connection, batch, self._repeats(connection, batch.messages), given)
 
     def _forget(self) -> None:
         self._heads.clear()
@@ -147,6 +170,17 @@ class Committer:
             for sender, device, id, mid, n, created, sync_n in found
         }
 
+    def _given(self, connection: sqlite3.Connection, messages: list[NewMessage]) -> _Given:
+        mids = given_mids(messages)
+        if not mids:
+            return _NOTHING_GIVEN
+        found = _placed_decoder.decode(connection.execute(PLACED, (_json(mids),)).fetchone()[0])
+        placed = {
+            mid: Placed(sender, device, recipient, Stored(mid, n, created, sync_n, True))
+            for mid, sender, device, recipient, n, created, sync_n in found
+        }
+        return _Given(max(mids), placed, len(set(mids)) != len(mids))
+
     def _counters(self, connection: sqlite3.Connection, messages: list[NewMessage]) -> dict[Key, int]:
         """The last `seq` stored for those counters of which a message is known by its `seq` alone."""
         keys = {
@@ -158,22 +192,26 @@ class Committer:
                 keys[sender, device, recipient] = seq
         return keys
 
-    def _write(self, connection: sqlite3.Connection, batch: Batch, known: dict[Key, Stored] | None) -> Committed:
+    def _write(
+        self, connection: sqlite3.Connection, batch: Batch, known: dict[Key, Stored] | None, given: _Given
+    ) -> Committed:
         last_mid = self._last_mid(connection)
         if batch.messages:
             self._load_heads(connection, batch.messages)
         counters = self._counters(connection, batch.messages)
-        numbered = self._number(batch.messages, last_mid, known, counters)
+        numbered = self._number(batch.messages, last_mid, known, counters, given)
         stamp = self._stamp = max(time.time_ns() // 1_000_000, self._stamp + 1)
         marks = _marks(batch)
         if numbered.rows:
-            self._doubt = _Attempted(batch, numbered.mid, stamp, numbered.stored)
+            user, head = next(iter(numbered.heads.items()))
+            self._doubt = _Attempted(batch, user, head, stamp, numbered.stored)
         connection.execute(
             COMMIT,
             (
                 _json(numbered.rows),
                 b"".join(numbered.contents),
                 last_mid + 1,
+                _json(numbered.below),
                 _json(list(numbered.heads.items())),
                 _json(_flat(numbered.sequences)),
                 marks.moves_json,
@@ -224,25 +262,39 @@ class Committer:
             self._heads.update(_heads_decoder.decode(found))
 
     def _number(
-        self, messages: list[NewMessage], mid: int, known: dict[Key, Stored] | None, counters: dict[Key, int]
+        self,
+        messages: list[NewMessage],
+        last_mid: int,
+        known: dict[Key, Stored] | None,
+        counters: dict[Key, int],
+        given: _Given,
     ) -> _Numbered:
-        numbered = _Numbered(mid)
+        numbered = _Numbered(max(last_mid, given.highest))
+        placed = dict(given.placed)
         before, heads, stored = self._heads, numbered.heads, numbered.stored
         offset = 1
         for message in messages:
             sender, device, recipient, id = message.sender, message.device, message.recipient, message.id
+            there = placed.get(message.mid) if message.mid else None
             if message.seq is not None:
                 counter = (sender, device, recipient)
                 last = numbered.sequences.get(counter) or counters.get(counter, 0)
                 if id is None and message.seq <= last:
-                    stored.append(Stored(0, 0, 0, None, True))
+                    stored.append(Stored(0, 0, 0, None, True) if there is None else repeat_of(message, there))
                     continue
                 numbered.sequences[counter] = max(last, message.seq)
             if known is not None and id is not None and (first := known.get((sender, device, id))) is not None:
                 stored.append(first)
                 numbered.repeats += 1
                 continue
-            mid += 1
+            if there is not None:
+                stored.append(repeat_of(message, there))
+                continue
+            mid = message.mid
+            if not mid:
+                numbered.mid = mid = numbered.mid + 1
+            elif mid <= last_mid:
+                numbered.below.append(mid)
             heads[recipient] = n = (heads.get(recipient) or before[recipient]) + 1
             sync_n = None
             if message.sync and sender != recipient:
@@ -255,5 +307,6 @@ class Committer:
             stored.append(Stored(mid, n, created, sync_n))
             if known is not None and id is not None:
                 known[sender, device, id] = Stored(mid, n, created, sync_n, True)
-        numbered.mid = mid
+            if message.mid:
+                placed[mid] = Placed(sender, device, recipient, stored[-1])
         return numbered
