@@ -125,7 +125,8 @@ class Cluster:
             DeviceMade: self._device_made,
             LeftBehind: lambda _, parcel: self.left_behind(parcel.users),
         }
-        inboxes.on_device_made.append(lambda user, device: transfer.tell(DeviceMade(user, device)))
+        inboxes.tell_device = self._tell_device
+        self._settle = settings.settle
         self.holdings.on_users.append(self._users_changed)
         node.on_tick.append(self._tick)
 
@@ -167,6 +168,10 @@ class Cluster:
         if there:
             self.sweep.has_come(user)
 
+    async def _tell_device(self, user: str, device: str) -> None:
+        self._transfer.tell(DeviceMade(user, device))
+        await self._transfer.settled(self._settle)
+
     # What others say
 
     def received(self, source: str, parcels: Sequence[AnyParcel]) -> None:
@@ -198,8 +203,8 @@ class Cluster:
         message = Message(parcel.topic, parcel.payload, parcel.qos)
         levels = parcel.topic.split("/")
         if levels[0] == "inbox" and len(levels) == INBOX_LEVELS:
-            if levels[2] == "receipt":
-                self._inboxes.receipts.heard(levels[1], levels[3], parcel.payload)
+            if levels[2] == "receipt" and not self._inboxes.receipts.heard(levels[1], levels[3], parcel.payload):
+                return
             self._node.pass_on_here(levels[2], message)
         else:
             self._node.router.publish(message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from aldis.broker.connection import Connection
 from aldis.broker.core.feed import Feed
@@ -54,10 +54,11 @@ class Inboxes:
         self.now_ms = now_ms
         self._attached: dict[str, dict[str, Device]] = {}
         self._known: dict[str, set[str]] = {}
+        self._preparing: dict[str, list[set[str]]] = {}
         self._attaching: dict[Connection, asyncio.Future[None]] = {}
         self.feeding = Feeding(node, store)
         self.receipts = Receipts(node, store)
-        self.on_device_made: list[Callable[[str, str], None]] = []
+        self.tell_device: Callable[[str, str], Awaitable[None]] | None = None
         self.on_started: list[Callable[[Connection, list[str]], None]] = []
         node.inboxes = self
 
@@ -188,6 +189,8 @@ class Inboxes:
         """The user has a new device on another node."""
         if user in self._known:
             self._known[user].add(device)
+        for made in self._preparing.get(user, ()):
+            made.add(device)
 
     def _fenced(self, move: CursorMove) -> None:
         device = self._attached.get(move.user, {}).get(move.device)
@@ -202,13 +205,23 @@ class Inboxes:
 
     async def prepare(self, user: str) -> None:
         """Learns the user's devices before the first publish: who has another one gets copies of what is sent."""
-        if user not in self._known:
+        if user in self._known:
+            return
+        made: set[str] = set()
+        preparing = self._preparing.setdefault(user, [])
+        preparing.append(made)
+        try:
             devices = await self.store.devices(user)
-            self._known.setdefault(user, set()).update(device.device for device in devices)
+        finally:
+            preparing.remove(made)
+            if not preparing:
+                self._preparing.pop(user, None)
+        self._known.setdefault(user, set()).update(made, (device.device for device in devices))
 
     def forget_user(self, user: str) -> None:
         """The user's last connection is gone."""
         self._known.pop(user, None)
+        self.receipts.forget_user(user)
 
     def concerns(self, session: Session) -> bool:
         """Whether any subscription of the session can match an item of its own inbox."""
@@ -245,6 +258,9 @@ class Inboxes:
             return
         if connection.closed is None and self.concerns(session):  # it may have unsubscribed meanwhile
             self._attach(connection, session, claim)
+            if claim.created and self.tell_device is not None:
+                # before SUBACK: whoever has seen that gets copies of what is sent from then on, on whichever node
+                await self.tell_device(session.user, session.device)
 
     def _attach(self, connection: Connection, session: Session, claim: Claim) -> None:
         feed = Feed(self.node.limits.live_buffer)
@@ -255,8 +271,6 @@ class Inboxes:
         session.forget_items(claim.cursor)
         if claim.created:
             self._known.setdefault(session.user, set()).add(session.device)
-            for hook in self.on_device_made:
-                hook(session.user, session.device)
             logger.info("new device", extra={"user": session.user, "device": session.device})
 
     async def start(self, connection: Connection, filters: list[str]) -> None:

@@ -23,6 +23,9 @@ class Receipts:
         self._node = node
         self._store = store
         self._readings: dict[str, list[set[tuple[str, str]]]] = {}
+        self._told: dict[str, dict[tuple[str, str], int]] = {}
+        """Peer who has subscribed here -> (reader, kind) -> how far it was told here. Commits of several nodes and what
+        is read from the store come in any order, and a receipt never falls."""
         self._reads: dict[tuple[str, str], list[tuple[int, Publication]]] = {}
 
     def awaits(self, read: Read, publication: Publication) -> None:
@@ -41,9 +44,9 @@ class Receipts:
         for state in committed.receipts:
             key = (state.reader, state.peer)
             if key in delivered:
-                self._report(state, "delivered", render_delivered(state.delivered))
+                self._report(state, "delivered", state.delivered, render_delivered(state.delivered))
             if key in read:
-                self._report(state, "read", render_read(state.read))
+                self._report(state, "read", state.read, render_read(state.read))
         for key, mid in read.items():
             waiting = self._reads.pop(key, [])
             later = [entry for entry in waiting if entry[0] > mid]
@@ -53,29 +56,49 @@ class Receipts:
                 if up_to <= mid:
                     publication.settle()
 
-    def _report(self, state: ReceiptState, kind: str, payload: bytes) -> None:
-        self._node.pass_on("receipt", state.peer, Message(f"inbox/{state.peer}/receipt/{state.reader}", payload))
-        for newer in self._readings.get(state.peer, ()):
-            newer.add((state.reader, kind))
+    def _report(self, state: ReceiptState, kind: str, up_to: int, payload: bytes) -> None:
+        message = Message(f"inbox/{state.peer}/receipt/{state.reader}", payload)
+        if self._rises(state.peer, state.reader, kind, up_to):
+            self._node.pass_on_here("receipt", message)
+        if self._node.elsewhere is not None:
+            self._node.elsewhere.pass_on(state.peer, message)
 
-    def heard(self, peer: str, reader: str, payload: bytes) -> None:
-        """Another node has told a receipt: it is newer than what is being read from the store for the same user."""
+    def heard(self, peer: str, reader: str, payload: bytes) -> bool:
+        """Another node has told a receipt. False if as much was told here already: then it goes no further."""
         kind = "delivered" if b'"delivered"' in payload else "read"
-        for newer in self._readings.get(peer, ()):
-            newer.add((reader, kind))
+        return self._rises(peer, reader, kind, int(payload[payload.rindex(b":") + 1 : -1]))
 
     def found(self, states: Iterable[ReceiptState]) -> None:
         """States that were read from the store because what was told live may have been lost: told again, here only."""
         for state in states:
-            for up_to, render in ((state.delivered, render_delivered), (state.read, render_read)):
-                if up_to:
-                    topic = f"inbox/{state.peer}/receipt/{state.reader}"
+            topic = f"inbox/{state.peer}/receipt/{state.reader}"
+            for kind, up_to, render in (
+                ("delivered", state.delivered, render_delivered),
+                ("read", state.read, render_read),
+            ):
+                if up_to and self._rises(state.peer, state.reader, kind, up_to):
                     self._node.pass_on_here("receipt", Message(topic, render(up_to)))
+
+    def _rises(self, peer: str, reader: str, kind: str, up_to: int) -> bool:
+        """Whether this is more than was told here; now it is told."""
+        told = self._told.get(peer)
+        if told is not None:
+            if up_to <= told.get((reader, kind), 0):
+                return False
+            told[reader, kind] = up_to
+        for newer in self._readings.get(peer, ()):
+            newer.add((reader, kind))
+        return True
+
+    def forget_user(self, user: str) -> None:
+        """The user's last connection is gone."""
+        self._told.pop(user, None)
 
     async def send_states(self, connection: Connection, user: str) -> None:
         """How far everyone has come with what the user sent. What is reported live while this is being read is newer
         than what will be read, and a receipt never falls back."""
         newer: set[tuple[str, str]] = set()
+        told = self._told.setdefault(user, {})
         readings = self._readings.setdefault(user, [])
         readings.append(newer)
         try:
@@ -88,7 +111,11 @@ class Receipts:
             if not readings:
                 self._readings.pop(user, None)
         for state in states:
-            if state.delivered and (state.reader, "delivered") not in newer:
-                connection.receipt(state.reader, render_delivered(state.delivered))
-            if state.read and (state.reader, "read") not in newer:
-                connection.receipt(state.reader, render_read(state.read))
+            for kind, up_to, render in (
+                ("delivered", state.delivered, render_delivered),
+                ("read", state.read, render_read),
+            ):
+                key = state.reader, kind
+                if up_to and key not in newer:
+                    told[key] = max(up_to, told.get(key, 0))
+                    connection.receipt(state.reader, render(told[key]))
