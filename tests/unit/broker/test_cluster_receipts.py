@@ -1,0 +1,64 @@
+"""Receipts that come from several nodes and from the store, in any order: on one connection they only rise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aldis.broker.cluster_ports import Passed
+from aldis.broker.core.envelope import render_delivered, render_read
+from tests.unit.broker.chat import Person
+from tests.unit.broker.lab import until
+from tests.unit.broker.test_cluster import FRIENDS, Nodes, message, nodes
+
+
+def tell(made: Nodes, payload: bytes) -> None:
+    """Node 1 tells node 0 what Ben has done with Ann's messages."""
+    made.transfer(1).send("a", Passed("inbox/ann/receipt/ben", payload))
+
+
+async def said_and_taken(ann: Person, ben: Person) -> dict[str, Any]:
+    """The receipt of a message that Ben has and Ann knows him to have."""
+    ann.say("ben", {"id": 1, "body": 1}, id=1)
+    await message(ben)
+    sent = await message(ann)
+    await ann.expect_acknowledged(1)
+    assert await message(ann) == {"type": "delivered", "up_to": sent["mid"]}
+    return sent
+
+
+async def test_a_receipt_that_comes_late_is_not_told() -> None:
+    async with nodes(FRIENDS) as made:
+        ann = await made[0].person("ann")
+        for payload in (render_delivered(7), render_delivered(5), render_read(4), render_delivered(7), render_read(5)):
+            tell(made, payload)
+        assert await ann.heard(3) == [
+            {"type": "delivered", "up_to": 7},
+            {"type": "read", "up_to": 4},
+            {"type": "read", "up_to": 5},
+        ]
+        await ann.nothing()
+
+
+async def test_what_was_read_from_the_store_does_not_fall_behind_what_was_told() -> None:
+    async with nodes(FRIENDS) as made:
+        ann, ben = await made[0].person("ann"), await made[1].person("ben")
+        sent = await said_and_taken(ann, ben)
+        tell(made, render_delivered(sent["mid"] + 10))
+        assert await message(ann) == {"type": "delivered", "up_to": sent["mid"] + 10}
+        await made.sweep(0)
+        await ann.nothing()
+
+
+async def test_who_comes_back_is_told_again_and_what_was_told_before_is_forgotten_with_the_last_connection() -> None:
+    async with nodes(FRIENDS) as made:
+        ann, ben = await made[0].person("ann"), await made[1].person("ben")
+        sent = await said_and_taken(ann, ben)
+        pad = await made[0].person("ann", "pad")
+        assert await message(pad) == {"type": "delivered", "up_to": sent["mid"]}
+        inboxes = made[0].node.inboxes
+        assert inboxes is not None
+        receipts = inboxes.receipts
+        assert list(receipts._told) == ["ann"]
+        ann.close()
+        pad.close()
+        await until(lambda: not receipts._told)
