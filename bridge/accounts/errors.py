@@ -2,14 +2,16 @@
 
     AccountError
     ├── AccountMissing              there is no such thing, or not for you      404
-    │   ├── UnknownUser, NoSuchRequest, NotFriends, NotBlocked, UnknownDevice, UnknownToken
+    │   ├── UnknownUser, NoSuchRequest, NotFriends, NotBlocked, UnknownDevice, UnknownToken, UnknownBroadcast
     ├── AccountConflict             it cannot be done as things stand           409
-    │   ├── UserTaken, BlockedByYou, LimitReached
+    │   ├── UserTaken, BlockedByYou, LimitReached, StillRunning
     ├── NotWithOneself              the other side must be someone else         400
+    ├── KeyReused                   another request had that Idempotency-Key    422
+    ├── NotAdmin                    it is for administrators                    403
     ├── AccountRefused              you have not proved who you are             401
     │   ├── WrongLogin, SessionEnded, RefreshReused
     └── AccountsBusy                come back after `retry_after` seconds       429, 503
-        ├── TooManyAttempts, HashingBusy
+        ├── TooManyAttempts, HashingBusy, HistoryBehind
 
 The texts are shown to the client: they name no other person's data and no secret. A store that cannot be reached is
 `aldis.broker.ports.StoreUnavailable`, a bad token a `aldis.bridge.credentials.CredentialError`.
@@ -52,6 +54,10 @@ class UnknownToken(AccountMissing):
     """The caller has no such token."""
 
 
+class UnknownBroadcast(AccountMissing):
+    """There is no broadcast of that id."""
+
+
 class AccountConflict(AccountError):
     """The request is well formed, but not possible now."""
 
@@ -66,6 +72,18 @@ class BlockedByYou(AccountConflict):
 
 class LimitReached(AccountConflict):
     """One more would be too many; the text says of what."""
+
+
+class StillRunning(AccountConflict):
+    """The first request with this Idempotency-Key is not answered yet."""
+
+
+class KeyReused(AccountError):
+    """The Idempotency-Key came with another request before."""
+
+
+class NotAdmin(AccountError):
+    """The caller is known, but is no administrator."""
 
 
 class NotWithOneself(AccountError):
@@ -108,3 +126,7 @@ class TooManyAttempts(AccountsBusy):
 
 class HashingBusy(AccountsBusy):
     """Too many passwords wait to be checked."""
+
+
+class HistoryBehind(AccountsBusy):
+    """The history has much to catch up with; each request brings it further."""

@@ -75,3 +75,38 @@ class Logged(msgspec.Struct, frozen=True):
 
     announcement: Announcement
     number: int
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """An account as administrators see it; `state` is `active`, `disabled` or `deleted`."""
+
+    user_id: str
+    name: str
+    state: str
+    admin: bool
+    created: int
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """How many there are."""
+
+    users_active: int
+    users_disabled: int
+    users_deleted: int
+    admins: int
+    logins: int
+    tokens: int
+    devices: int
+    friendships: int
+
+
+class Broadcast(msgspec.Struct, frozen=True):
+    """A system message to everybody; `finished` is when the last one got it, None until then."""
+
+    broadcast_id: str
+    content: bytes
+    created_by: str
+    created: int
+    place: str = ""
+    sent: int = 0
+    finished: int | None = None

@@ -12,6 +12,9 @@ from aldis.bridge.accounts.records import User
 from aldis.bridge.schema import im_user
 
 ACTIVE = 1
+DISABLED = 0
+DELETED = 2
+"""`im_user.state`. Stored as these numbers; never renumber."""
 
 _BY_ID = select(im_user.c.user_id, im_user.c.name, im_user.c.password_hash, im_user.c.state).where(
     im_user.c.user_id == bindparam("user")
