@@ -9,8 +9,8 @@ from typing import Any
 
 import redis
 
+from aldis.bridge.redis_script import Script
 from aldis.bridge.redis_server import RedisServer
-from aldis.bridge.redis_status_scripts import Script
 from aldis.broker.cluster_ports import StatusUnavailable
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -54,12 +54,22 @@ class RedisServer:
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "localhost"
         return f"{host}:{parts.port or 6379}/{self._database}"
 
-    def client(self, *, size: int = 4, retries: int = 0, client_name: str = "aldis") -> Redis:
+    def client(
+        self,
+        *,
+        size: int = 4,
+        retries: int = 0,
+        client_name: str = "aldis",
+        on_connect: Callable[[AbstractConnection], Awaitable[None]] | None = None,
+    ) -> Redis:
         """A client with a pool of its own, of `size` connections made when they are needed; who finds none free waits
         for `answer_timeout` at most, then gets a `redis.ConnectionError`. Answers are bytes. To be ended by `aclose`.
 
         `retries` is how often a command is sent again when its connection breaks. It is 0 as long as nobody says that
         the command may take effect twice. A connection that is seen to be closed is replaced before it is used.
+
+        `on_connect` makes a session of each new connection, within the same time: it calls `connection.on_connect()`,
+        looks at what it likes, and raises a `redis.RedisError` if the connection is not to be used.
         """
         connection_class, address = self._address()
         pool = BlockingConnectionPool(
@@ -77,6 +87,7 @@ class RedisServer:
             socket_connect_timeout=self.connect_timeout,
             socket_timeout=self.answer_timeout,
             retry=Retry(NoBackoff(), retries),
+            redis_connect_func=on_connect,
         )
         return Redis.from_pool(pool)
 

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from aldis.bridge.redis_link import RedisLink
+from aldis.bridge.redis_script import Script
 from aldis.bridge.redis_server import RedisServer
-from aldis.bridge.redis_status_scripts import CONNECTORS, HOLD, LEAVE, PRESENT, RELEASE, TEND, Script
+from aldis.bridge.redis_status_scripts import CONNECTORS, HOLD, LEAVE, PRESENT, RELEASE, TEND
 from aldis.broker.cluster_ports import Arrival, Holding, StatusEvents, StatusUnavailable
 
 logger = logging.getLogger(__name__)

@@ -23,19 +23,7 @@ after TIME) or what is compatible.
 
 from __future__ import annotations
 
-from hashlib import sha1
-from typing import NamedTuple
-
-
-class Script(NamedTuple):
-    source: str
-    sha: str
-
-
-def _script(*parts: str) -> Script:
-    source = "".join(parts)
-    return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
-
+from aldis.bridge.redis_script import script
 
 # Packs and finds: the prefix is always ARGV[1].
 READING = """
@@ -147,7 +135,7 @@ end
 # of the user was there before, and by whom and under which turn this one was held until now.
 # [8]: by when, in microseconds of Redis' clock. Who stood still, Redis or the way to it, must not do late what nobody
 # waits for any more: it would take the device from where it has gone in the meantime. Answers 0 then.
-HOLD = _script(
+HOLD = script(
     READING,
     WRITING,
     """
@@ -195,7 +183,7 @@ return cmsgpack.pack(answer)
 # ARGV[7]: user, device, turn, whether the asking node is the one that held it, and so on; [8]: away or offline. What
 # this very process has said of the device under a lower turn is outdated, and goes with it. Answers the grant (0 for a
 # process that has lost its name), then for each what the Protocol promises.
-RELEASE = _script(
+RELEASE = script(
     READING,
     WRITING,
     """
@@ -231,7 +219,7 @@ return cmsgpack.pack(answer)
 )
 
 # ARGV[2]: users. Answers one line for each: the nodes, sorted, with spaces between.
-CONNECTORS = _script(
+CONNECTORS = script(
     READING,
     """
 local lines = {}
@@ -252,7 +240,7 @@ return table.concat(lines, '\\n')
 )
 
 # ARGV[2]: users. Answers one character for each: 1 if present.
-PRESENT = _script(
+PRESENT = script(
     READING,
     """
 local signs = {}
@@ -267,7 +255,7 @@ return table.concat(signs)
 # and answers whom to tell next. ARGV[7]: (user, turn) that were told; [8] portion; [9] grace in microseconds; [10] how
 # long others keep off, in milliseconds. Answers incarnation, grant, whether there is more to do, the time in
 # microseconds, then (user, turn).
-TEND = _script(
+TEND = script(
     READING,
     WRITING,
     """
@@ -347,7 +335,7 @@ return cmsgpack.pack(answer)
 )
 
 # Gives the lease up. What the process holds counts no more from now on, and whoever tends next removes it.
-LEAVE = _script(
+LEAVE = script(
     READING,
     WRITING,
     """

@@ -61,7 +61,7 @@ RULES = (
         "back ends know their Protocol and their driver",
         ("bridge/**",),
         only={
-            "aldis": ("aldis.bridge", "aldis.broker.ports", "aldis.broker.cluster_ports"),
+            "aldis": ("aldis.bridge", "aldis.broker.ports", "aldis.broker.cluster_ports", "aldis.broker.journal_ports"),
             "*": (
                 *("aldis", "aiomysql", "aiosqlite", "alembic", "pymysql", "redis", "sqlalchemy"),
                 *("cryptography", "jwt", "msgspec", "uuid_utils"),

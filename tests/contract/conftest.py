@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aldis.broker.ports import Store
+from tests.contract.journals import JOURNALS, Journals
 from tests.contract.statuses import STATUSES, Statuses
 from tests.contract.stores import BACK_ENDS, Reopen
 from tests.contract.transfers import NETS, Nodes
@@ -36,3 +37,10 @@ async def statuses(request: pytest.FixtureRequest) -> AsyncIterator[Statuses]:
     statuses = STATUSES[request.param]()
     yield statuses
     await statuses.end()
+
+
+@pytest.fixture(params=list(JOURNALS))
+async def journals(request: pytest.FixtureRequest) -> AsyncIterator[Journals]:
+    journals = JOURNALS[request.param]()
+    yield journals
+    await journals.end()
