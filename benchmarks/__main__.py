@@ -78,7 +78,9 @@ def _shown(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures Aldis beside mosquitto and aedes.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measures Aldis beside mosquitto and aedes."
+    )
     parser.add_argument("--only", type=_keys, default=list(SCENARIOS), help="scenarios to run, such as a,c")
     parser.add_argument("--quick", action="store_true", help="one short round: is everything in order?")
     parser.add_argument("--rounds", type=int, help="pairs of runs in each scenario (default 3)")

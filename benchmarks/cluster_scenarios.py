@@ -75,7 +75,7 @@ def nodes_i(bench: Bench) -> Outcome:
         outcome.rows.append(Row(what, "µs", median(cost), median(rival), ratios(cost, rival)))
     for nodes in NODES[1:]:
         cost, alone = each(ours[nodes], "cpu_us"), each(ours[1], "cpu_us")
-        outcome.rows.append(Row(f"{nodes} nodes beside one", "µs", median(cost), None, ratios(cost, alone)))
+        outcome.rows.append(Row(f"the same, {nodes} nodes beside one", "µs", spread=ratios(cost, alone)))
     for nodes in NODES:
         speed, their_speed = median(each(ours[nodes], "rate")), median(each(theirs[nodes], "rate"))
         outcome.rows.append(

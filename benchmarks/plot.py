@@ -19,7 +19,9 @@ PEERS = {"mosquitto": "#3c6e91", "aedes + Redis": "#5b8c5a"}
 
 def draw(path: Path, outcomes: Sequence[Outcome], caption: str) -> None:
     """Writes a PNG with one panel per unit. Invalid scenarios are left out: they prove nothing."""
-    rows = [(outcome, row) for outcome in outcomes if not outcome.problems for row in outcome.rows]
+    rows = [
+        (outcome, row) for outcome in outcomes if not outcome.problems for row in outcome.rows if row.aldis is not None
+    ]
     panels = [
         ("CPU per message", "µs"),
         ("Messages per second", "1/s"),

@@ -126,6 +126,7 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
     await open_all([*subscribers, *idle], spec["host"], spec["receiver_ports"])
     await open_all(publishers, spec["host"], spec["sender_ports"])
     await asyncio.sleep(spec.get("settle", 0))
+    patience = spec.get("patience", 15)
     clients: list[Client] = [*idle, *subscribers, *publishers]
     meter = Meter(spec["processes"], lambda: sum(subscriber.received for subscriber in subscribers))
     for publisher in publishers:
@@ -133,7 +134,7 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
     result = await _measured(meter, subscribers, spec)
     for publisher in publishers:
         publisher.running = False
-    problems = await _verify(clients, publishers, subscribers)
+    problems = await _verify(clients, publishers, subscribers, patience)
     rate = spec.get("rate") or spec.get("share", 0) * result["rate"]
     if rate and not problems:
         lateness: list[float] = []
@@ -142,7 +143,7 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
         pacing.cancel()
         await asyncio.gather(pacing, return_exceptions=True)
         result["paced"]["generator_late_p99_ms"] = percentile(lateness, 0.99) * 1000
-        problems = await _verify(clients, publishers, subscribers)
+        problems = await _verify(clients, publishers, subscribers, patience)
     for client in clients:
         client.close()
     return result | {"problems": problems}
@@ -160,15 +161,15 @@ async def _measured(meter: Meter, subscribers: Sequence[Subscriber], spec: dict[
 
 
 async def _verify(
-    clients: Sequence[Client], publishers: Sequence[Publisher], subscribers: Sequence[Subscriber]
+    clients: Sequence[Client], publishers: Sequence[Publisher], subscribers: Sequence[Subscriber], patience: float
 ) -> list[str]:
-    """Waits for the last message and acknowledgement, and says what is missing."""
+    """Waits for the last message and acknowledgement, at most `patience` seconds, and says what is missing."""
 
     def complete(publisher: Publisher, subscriber: Subscriber) -> bool:
         return publisher.sent == publisher.done == subscriber.received
 
     pairs = list(zip(publishers, subscribers, strict=True))
-    await until(lambda: all(complete(*pair) for pair in pairs) or any(client.failure for client in clients), 15)
+    await until(lambda: all(complete(*pair) for pair in pairs) or any(client.failure for client in clients), patience)
     problems = [client.failure for client in clients if client.failure]
     for publisher, subscriber in pairs:
         if not complete(publisher, subscriber):

@@ -54,7 +54,8 @@ def parts_table(outcomes: Sequence[Outcome]) -> Table:
         for name, runs in outcome.loads.items()
         if len(runs[0]["parts_us"]) > 1
     ]
-    names = list(dict.fromkeys(part for *_, found in runs for part in found[0]["parts_us"]))
+    parts = {part for *_, found in runs for part in found[0]["parts_us"]}
+    names = sorted(parts, key=lambda part: (not part.startswith("node"), part))
     table = [["", "load", "all", *names]]
     for key, name, found in runs:
         cells = [

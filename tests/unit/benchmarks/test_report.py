@@ -23,6 +23,7 @@ def cluster() -> Outcome:
         Row("CPU per message", "µs", 50.0, 65.0, ratios(cost, rival), target=Target(1)),
         Row("absolute", "µs", 50.0, None, cost, "µs", Target(45)),
         Row("sent after", "ms", 4.0, 0.4),
+        Row("two nodes beside one", "µs", spread=[1.25, 1.75]),
     ]
     return Outcome("g", "Across nodes", "aedes + Redis", rows, {"aldis": ours, "aedes": theirs})
 
@@ -32,8 +33,8 @@ def single() -> Outcome:
 
 
 def test_ratios_are_taken_pair_by_pair_and_targets_judged() -> None:
-    assert [row.figure for row in cluster().rows] == [0.85, 50.0, None]
-    assert [row.met for row in cluster().rows] == [True, False, None]
+    assert [row.figure for row in cluster().rows] == [0.85, 50.0, None, 1.5]
+    assert [row.met for row in cluster().rows] == [True, False, None, None]
 
 
 def test_the_table_names_the_peer_of_each_scenario() -> None:
@@ -48,6 +49,12 @@ def test_in_markdown_titles_are_bold_and_figures_are_not() -> None:
     page = report.as_markdown(report.results_table([cluster()]))
     assert "| **(g)** | **Across nodes** |  |  | **aedes + Redis** |  |  |  |" in page
     assert "|  | CPU per message | µs | 50.0 | 65.0 | 0.85 × (0.50 to 1.20) | ≤ 1.00 × | met |" in page
+
+
+def test_a_row_may_be_nothing_but_a_ratio() -> None:
+    assert "|  | two nodes beside one | µs |  |  | 1.50 × (1.25 to 1.75) |  |  |" in report.as_markdown(
+        report.results_table([cluster()])
+    )
 
 
 def test_each_process_has_a_column_where_several_share_the_work() -> None:
@@ -66,6 +73,7 @@ def test_the_json_holds_peers_figures_and_verdicts(tmp_path: Path) -> None:
         (65.0, 0.85, True),
         (None, 50.0, False),
         (0.4, None, None),
+        (None, 1.5, None),
     ]
 
 
