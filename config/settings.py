@@ -17,8 +17,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from aldis.config.addresses import Address, collide
 from aldis.config.cluster import Cluster, cluster_problems
-from aldis.config.entrance import Entrance, Tls, entrance_problems
+from aldis.config.entrance import Entrance, Network, Tls, entrance_problems
 from aldis.config.environment import PREFIX, environment
+from aldis.config.history import History
 from aldis.config.layers import Key, Layer, Layers, SettingsError, dotted, read_yaml, trouble
 from aldis.config.limits import Limits, Timeouts
 from aldis.config.secrecy import quotable
@@ -29,6 +30,7 @@ __all__ = [
     "PROFILES",
     "Accounts",
     "Cluster",
+    "History",
     "Http",
     "Limits",
     "Listener",
@@ -45,9 +47,11 @@ PROFILES = Path(__file__).parent
 """Where the shipped profiles live: `embedded.yaml`, `mysql.yaml`, `node.yaml`, `accounts.yaml`, `lab.yaml`."""
 
 METRICS = "aldis.plugins.metrics.Metrics"
-FIXED = ("data", "listeners", "http", "store", "cluster", "accounts")
+FIXED = ("data", "listeners", "http", "store", "cluster", "accounts", "history")
 """What takes effect only at the next start."""
 
+Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.-]+(:\d{1,5})?$")]
+"""Scheme, host and port of a web page, without a slash at the end."""
 DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 
 
@@ -104,6 +108,20 @@ class Accounts(Section):
     """Unanswered requests to one user, and from one user; the next one is refused with 409."""
     max_body_size: Positive = 65_536
     """Bytes of one JSON request body; a longer one is answered with 413."""
+    body_timeout: Seconds = 20.0
+    """Seconds that a request body may take to arrive, however busy it looks; then it is answered with 408."""
+    call_burst: Positive = 1_000
+    """Calls with an access token that one user may make at once, over all devices."""
+    call_per_minute: Annotated[float, Field(gt=0)] = 1_200.0
+    """Such calls that one user regains each minute: 20 a second, far beyond any app that a person uses."""
+    repeat_lifetime: Seconds = 86_400.0
+    """Seconds for which the answer to a request with an `Idempotency-Key` is kept."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Networks of HTTP proxies, `10.1.0.0/24`, whose `X-Forwarded-For` is believed when an address is counted. From
+    everybody else the header means nothing."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Web pages of other origins, `https://chat.example.org`, that browsers may let call the API. None by default: the
+    web client that comes with the server needs none."""
     secret_file: str = "secrets.json"
     """Signing and wrapping keys, relative to the data folder; made with mode 0600 when missing."""
 
@@ -133,6 +151,7 @@ class Settings(BaseSettings):
     cluster: Cluster | None = None
     """Other nodes on the same database, and Redis between them. Without it this process is the only one."""
     accounts: Accounts = Accounts()
+    history: History = History()
     logging: Logging = Logging()
     plugins: dict[DottedPath, dict[str, Any]] = Field(default_factory=dict)
     """amqtt plugins by dotted path, in the order in which they handle a publish, each with its own options."""

@@ -131,8 +131,8 @@ class Administration:
         return await self._database.write(work)
 
     async def change_password(self, user: str, *, old: str, new: str, keep: str, now: int) -> list[Logged]:
-        """Puts the hash `new` in the place of `old` and ends every login but `keep`. Raises `SessionEnded`; `WrongLogin` if
-        the hash is another by now."""
+        """Puts the hash `new` in the place of `old` and ends every login but `keep`. Raises `SessionEnded`, or
+        `WrongLogin` if the password was changed before."""
 
         async def work(connection: AsyncConnection) -> list[Logged]:
             changed = await connection.execute(
