@@ -3,7 +3,7 @@ there, and told again from the store when a device subscribes (promise 5)."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Iterable
 
 from aldis.broker.connection import Connection
@@ -12,8 +12,6 @@ from aldis.broker.core.packets import Message
 from aldis.broker.node import Node
 from aldis.broker.pipeline import Publication
 from aldis.broker.ports import Batch, Committed, Read, ReceiptState, Store, StoreUnavailable
-
-logger = logging.getLogger(__name__)
 
 
 class Receipts:
@@ -96,20 +94,18 @@ class Receipts:
 
     async def send_states(self, connection: Connection, user: str) -> None:
         """How far everyone has come with what the user sent. What is reported live while this is being read is newer
-        than what will be read, and a receipt never falls back."""
+        than what will be read, and a receipt never falls back. Waits while the store is unavailable: nobody would tell
+        it later."""
         newer: set[tuple[str, str]] = set()
         told = self._told.setdefault(user, {})
-        readings = self._readings.setdefault(user, [])
-        readings.append(newer)
+        self._readings.setdefault(user, []).append(newer)
         try:
-            states = await self._store.receipts_for(user, limit=self._node.limits.max_receipts_at_connect)
-        except StoreUnavailable:
-            logger.warning("receipts could not be read at subscribe", extra={"user": user})
-            return
+            states = await self._read(connection, user)
         finally:
-            readings.remove(newer)
-            if not readings:
-                self._readings.pop(user, None)
+            # by identity: two that have heard nothing yet are equal
+            self._readings[user] = [reading for reading in self._readings[user] if reading is not newer]
+            if not self._readings[user]:
+                del self._readings[user]
         for state in states:
             for kind, up_to, render in (
                 ("delivered", state.delivered, render_delivered),
@@ -119,3 +115,11 @@ class Receipts:
                 if up_to and key not in newer:
                     told[key] = max(up_to, told.get(key, 0))
                     connection.receipt(state.reader, render(told[key]))
+
+    async def _read(self, connection: Connection, user: str) -> list[ReceiptState]:
+        while connection.closed is None:
+            try:
+                return await self._store.receipts_for(user, limit=self._node.limits.max_receipts_at_connect)
+            except StoreUnavailable:
+                await asyncio.sleep(self._node.timeouts.commit_retry)
+        return []

@@ -1,12 +1,15 @@
-"""Receipts that come from several nodes and from the store, in any order: on one connection they only rise."""
+"""Receipts that come from several nodes and from the store, in any order: on one connection they only rise, and none is
+forgotten."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aldis.broker.cluster_ports import Passed
 from aldis.broker.core.envelope import render_delivered, render_read
-from tests.unit.broker.chat import Person
+from aldis.broker.ports import ReceiptState, StoreUnavailable
+from tests.unit.broker.chat import Friends, Person, Shared, Store, chatting
 from tests.unit.broker.lab import until
 from tests.unit.broker.test_cluster import FRIENDS, Nodes, message, nodes
 
@@ -62,3 +65,57 @@ async def test_who_comes_back_is_told_again_and_what_was_told_before_is_forgotte
         ann.close()
         pad.close()
         await until(lambda: not receipts._told)
+
+
+class Slow(Store):
+    """Its receipts are read when it is told so; until then it refuses, or everybody who asks waits at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow = False
+        self.refusals = 0
+        self.gates: list[asyncio.Event] = []
+
+    async def receipts_for(self, peer: str, *, limit: int) -> list[ReceiptState]:
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreUnavailable("not now")
+        states = await super().receipts_for(peer, limit=limit)
+        if self.slow:
+            self.gates.append(asyncio.Event())
+            await self.gates[-1].wait()
+        return states
+
+
+async def test_two_devices_subscribe_and_a_receipt_rises_between_them() -> None:
+    """The second is ready first; then the receipt rises; then the first is ready, with what it has read before."""
+    store = Slow()
+    async with chatting(FRIENDS, shared=Shared(store, Friends(FRIENDS))) as chat:
+        ann, ben = await chat.person("ann"), await chat.person("ben")
+        first = await said_and_taken(ann, ben)
+        store.slow = True
+        pad = await chat.person("ann", "pad")
+        await until(lambda: len(store.gates) == 1)
+        watch = await chat.person("ann", "watch")
+        await until(lambda: len(store.gates) == 2)
+        store.gates[1].set()
+        assert await message(watch) == {"type": "delivered", "up_to": first["mid"]}
+        ann.say("ben", {"id": 2, "body": 2}, id=2)
+        await message(ben)
+        second = await message(ann)
+        await ann.expect_acknowledged(2)
+        assert await message(ann) == {"type": "delivered", "up_to": second["mid"]}
+        store.gates[0].set()
+        heard = [one["up_to"] for one in await pad.told() if one.get("type") == "delivered"]
+        assert heard == [second["mid"]], "told live, and not again what was read before"
+
+
+async def test_receipts_are_told_once_the_store_is_back() -> None:
+    store = Slow()
+    async with chatting(FRIENDS, shared=Shared(store, Friends(FRIENDS))) as chat:
+        ann, ben = await chat.person("ann"), await chat.person("ben")
+        sent = await said_and_taken(ann, ben)
+        store.refusals = 3
+        pad = await chat.person("ann", "pad")
+        assert await message(pad) == {"type": "delivered", "up_to": sent["mid"]}
+        assert store.refusals == 0
