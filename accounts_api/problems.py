@@ -12,7 +12,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from aldis.accounts_api.bodies import Problem
 from aldis.accounts_api.operations import NotReady
-from aldis.bridge.accounts import errors
+from aldis.bridge.accounts import errors, key_errors
 from aldis.bridge.credentials import CredentialError
 from aldis.broker.ports import StoreUnavailable
 
@@ -29,17 +29,28 @@ TYPES: dict[type[Exception], tuple[int, str, str]] = {
     errors.NotBlocked: (404, "not-blocked", "Not blocked"),
     errors.UnknownDevice: (404, "unknown-device", "No such device"),
     errors.UnknownToken: (404, "unknown-token", "No such token"),
+    errors.UnknownBroadcast: (404, "unknown-broadcast", "No such broadcast"),
     errors.AccountMissing: (404, "not-found", "Not found"),
     errors.UserTaken: (409, "user-taken", "User id taken"),
     errors.BlockedByYou: (409, "blocked-by-you", "Blocked by you"),
     errors.LimitReached: (409, "limit-reached", "Limit reached"),
+    key_errors.UnknownVersion: (404, "unknown-version", "No such key version"),
+    key_errors.RelationSealed: (409, "relation-sealed", "Relation is sealed"),
+    key_errors.NotSealed: (409, "not-sealed", "Relation is not sealed"),
+    key_errors.VersionTaken: (409, "version-taken", "Not the next key version"),
+    key_errors.DevicesChanged: (409, "devices-changed", "Devices have changed"),
+    key_errors.NoDeviceKey: (409, "no-device-key", "Device has no public key"),
+    errors.StillRunning: (409, "still-running", "Still running"),
     errors.AccountConflict: (409, "conflict", "Conflict"),
     errors.NotWithOneself: (400, "not-with-oneself", "Not with oneself"),
+    errors.KeyReused: (422, "idempotency-key-reused", "Idempotency-Key used for another request"),
+    errors.NotAdmin: (403, "not-admin", "Not an administrator"),
     errors.WrongLogin: (401, "wrong-login", "Wrong user or password"),
     errors.SessionEnded: (401, "session-ended", "Login has ended"),
     errors.RefreshReused: (401, "refresh-reused", "Refresh token used twice"),
     errors.AccountRefused: (401, "unauthorised", "Not authorised"),
     CredentialError: (401, "invalid-token", "Invalid token"),
+    errors.HistoryBehind: (503, "history-behind", "History not ready"),
     errors.HashingBusy: (503, "busy", "Server busy"),
     errors.AccountsBusy: (429, "too-many-attempts", "Too many attempts"),
     StoreUnavailable: (503, "unavailable", "Store unavailable"),
@@ -52,6 +63,7 @@ STATUSES = {
     403: ("forbidden", "Forbidden"),
     404: ("not-found", "Not found"),
     405: ("method-not-allowed", "Method not allowed"),
+    408: ("timeout", "Request took too long"),
     413: ("too-large", "Request too large"),
     415: ("unsupported-media-type", "Unsupported media type"),
 }
@@ -60,10 +72,13 @@ STATUSES = {
 _WORDS = {
     400: "The request is not as described here",
     401: "The caller has not proved who it is",
+    403: "It is not for this caller",
     404: "There is no such thing for this caller",
     409: "It cannot be done as things stand",
+    408: "The body did not arrive in time",
     413: "The body is too large",
     415: "The body is not application/json",
+    422: "The Idempotency-Key was used for another request",
     429: "Too many attempts; see Retry-After",
     503: "The server or its store cannot do it now; see Retry-After",
 }

@@ -25,7 +25,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0005"
+REVISION = "0006"
 """The migration that makes what is declared here; `aldis.bridge.migrate` brings a database up to it."""
 
 metadata = MetaData()
@@ -67,6 +67,10 @@ def _blob(length: int) -> LargeBinary:
     return LargeBinary(length).with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 
 
+def _octets(length: int) -> LargeBinary:
+    return LargeBinary(length).with_variant(mysql.VARBINARY(length), "mysql", "mariadb")
+
+
 UserId = ExactText(64)
 DeviceId = ExactText(128)
 MessageId = ExactText(160)
@@ -90,8 +94,7 @@ im_relation = Table(
     Column("user_id2", UserId, primary_key=True),
     Column("state", SmallInteger, nullable=False),  # 1 requested by user 1, 2 requested by user 2, 3 friends
     Column("blocked", SmallInteger, nullable=False, server_default="0"),  # bit 0: by user 1, bit 1: by user 2
-    Column("encrypt_key", _blob(256), nullable=True),  # AES-256 key, wrapped under the master key
-    Column("key_version", Integer, nullable=False, server_default="0"),
+    Column("key_version", Integer, nullable=False, server_default="0"),  # the newest; it rises over friendships
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Index("im_relation_second", "user_id2"),
@@ -292,4 +295,64 @@ im_broadcast = Table(
     Column("place", UserId, nullable=False, server_default=""),
     Column("sent", BigInteger, nullable=False, server_default="0"),
     Column("finished", BigInteger, nullable=True),
+)
+
+im_relation_key = Table(
+    "im_relation_key",
+    metadata,
+    # every version of a relation's key (article 9) that its members may still have
+    Column("user_id1", UserId, primary_key=True),
+    Column("user_id2", UserId, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    # under which master key; empty: made before master keys had ids; NULL: sealed, only clients have the key
+    Column("master_id", ExactText(16), nullable=True, index=True),
+    Column("encrypt_key", _octets(128), nullable=True),  # AES-256 key, wrapped under the master key
+    Column("key_check", _octets(32), nullable=True),  # sealed: by which clients know that all have the same key
+    Column("stale", SmallInteger, nullable=False, server_default="0"),  # 1: a device that has it was removed
+    Column("created", BigInteger, nullable=False),
+)
+
+im_master_key = Table(
+    "im_master_key",
+    metadata,
+    # which master keys wrap relation keys here; nothing of the keys themselves
+    Column("master_id", ExactText(16), primary_key=True),
+    Column("state", SmallInteger, nullable=False),  # 1 wraps new keys, 0 only opens
+    Column("since", BigInteger, nullable=False),
+)
+
+im_sealed_wish = Table(
+    "im_sealed_wish",
+    metadata,
+    # who wants the relation with whom sealed; it is when both do
+    Column("user_id", UserId, primary_key=True),
+    Column("peer", UserId, primary_key=True),
+    Column("created", BigInteger, nullable=False),
+)
+
+im_device_key = Table(
+    "im_device_key",
+    metadata,
+    # X25519 public keys, for which other devices wrap relation keys
+    Column("user_id", UserId, primary_key=True),
+    Column("device_id", DeviceId, primary_key=True),
+    Column("public_key", _octets(32), nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+im_sealed_key = Table(
+    "im_sealed_key",
+    metadata,
+    # one version of a relation's key, wrapped by one device for another: opaque to the server
+    Column("user_id1", UserId, primary_key=True),
+    Column("user_id2", UserId, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("user_id", UserId, primary_key=True),
+    Column("device_id", DeviceId, primary_key=True),
+    Column("wrapped", _octets(81), nullable=False),
+    Column("by_user", UserId, nullable=False),
+    Column("by_device", DeviceId, nullable=False),
+    Column("by_key", _octets(32), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Index("im_sealed_key_device", "user_id", "device_id"),
 )

@@ -49,13 +49,15 @@ class RelationKey(msgspec.Struct, frozen=True):
 
 
 class Relation(msgspec.Struct, frozen=True):
-    """How the caller stands with `peer`. `blocked` is the caller's own doing; the peer's block is not shown."""
+    """How the caller stands with `peer`. `blocked` is the caller's own doing; the peer's block is not shown. `key` is
+    the newest one, `key_version` its version; a sealed key has a version only."""
 
     peer: str
     name: str
     friends: bool
     blocked: bool
     key: RelationKey | None
+    key_version: int | None
     updated: int
 
 

@@ -22,9 +22,9 @@ from aldis.bridge.accounts.errors import (
     NotWithOneself,
     UnknownUser,
 )
+from aldis.bridge.accounts.key_versions import KeyVersions
 from aldis.bridge.accounts.pairs import Pair, ordered
 from aldis.bridge.accounts.records import Logged, RelationState
-from aldis.bridge.accounts.relation_keys import KeyWrap
 from aldis.bridge.accounts.users import is_active
 from aldis.bridge.schema import im_relation
 from aldis.broker.ports import RelationChanged
@@ -65,7 +65,7 @@ class Relations:
     requests in each direction."""
 
     def __init__(
-        self, database: Database, log: AnnouncementLog, keys: KeyWrap, *, max_friends: int, max_requests: int
+        self, database: Database, log: AnnouncementLog, keys: KeyVersions, *, max_friends: int, max_requests: int
     ) -> None:
         self._database = database
         self._log = log
@@ -144,7 +144,7 @@ class Relations:
                 if not await is_active(connection, peer):
                     raise UnknownUser("there is no such user")
                 await self._make_row(connection, user1, user2, now)
-            row = (await connection.execute(_pair_row(user1, user2))).one_or_none()
+            row = (await connection.execute(pair_row(user1, user2))).one_or_none()
             if row is None:
                 raise missing if missing is not None else UnknownUser("there is no such user")
             before = Pair(me, peer, RelationState(row.state), row.blocked)
@@ -160,7 +160,7 @@ class Relations:
         return await self._database.write(work)
 
     async def _make_row(self, connection: AsyncConnection, user1: str, user2: str, now: int) -> None:
-        row = {"user_id1": user1, "user_id2": user2, "state": 0, "blocked": 0, "encrypt_key": None, "key_version": 0}
+        row = {"user_id1": user1, "user_id2": user2, "state": 0, "blocked": 0, "key_version": 0}
         await connection.execute(self._database.insert_or_keep(im_relation), {**row, "created": now, "updated": now})
 
     async def _check_limits(self, connection: AsyncConnection, before: Pair, after: Pair) -> None:
@@ -183,15 +183,16 @@ class Relations:
         if after.friends and not before.friends:
             # The version goes on rising over friendships, so an old wrapped key never fits a new row.
             values["key_version"] = version + 1
-            values["encrypt_key"] = self._keys.new(user1, user2, version + 1)
+            await self._keys.make(connection, user1, user2, version + 1, now=now)
         elif before.friends and not after.friends:
-            values["encrypt_key"] = None
+            await self._keys.destroy(connection, user1, user2)
         await connection.execute(
             update(im_relation).where(im_relation.c.user_id1 == user1, im_relation.c.user_id2 == user2).values(**values)
         )
 
 
-def _pair_row(user1: str, user2: str) -> Select[int, int, int]:
+def pair_row(user1: str, user2: str) -> Select[int, int, int]:
+    """The row of a pair, under a lock to the end of the transaction."""
     return (
         select(im_relation.c.state, im_relation.c.blocked, im_relation.c.key_version)
         .where(im_relation.c.user_id1 == user1, im_relation.c.user_id2 == user2)

@@ -11,12 +11,16 @@ from aldis.bridge.accounts.device_names import DeviceNames
 from aldis.bridge.accounts.directory import AccountsDirectory
 from aldis.bridge.accounts.history import History
 from aldis.bridge.accounts.history_filling import HistoryFilling
+from aldis.bridge.accounts.key_versions import KeyVersions
+from aldis.bridge.accounts.master_keys import MasterKeys
 from aldis.bridge.accounts.relation_keys import KeyWrap
 from aldis.bridge.accounts.relation_lists import RelationLists
 from aldis.bridge.accounts.relations import Relations
 from aldis.bridge.accounts.repeats import Repeats
 from aldis.bridge.accounts.retention import Retention
+from aldis.bridge.accounts.sealed_keys import SealedKeys
 from aldis.bridge.accounts.sessions import Sessions
+from aldis.bridge.accounts.shared_keys import SharedKeys
 from aldis.bridge.accounts.tokens import DeviceTokens
 from aldis.bridge.accounts.users import Users
 
@@ -25,18 +29,25 @@ class Accounts:
     """Everything the accounts side keeps: users, sessions, device tokens, relations, the connector's directory; and
     what it does behind the messages' back: the history, and what is let go of.
 
-    `master_key` wraps the relation keys. The database is the caller's until `close`.
+    `master_key` wraps the relation keys; of several the database says which. The database is the caller's until
+    `close`.
     """
 
-    def __init__(self, database: Database, *, master_key: bytes, max_friends: int, max_requests: int) -> None:
-        keys = KeyWrap(master_key)
+    def __init__(
+        self, database: Database, *, master_key: bytes | MasterKeys, max_friends: int, max_requests: int
+    ) -> None:
+        masters = master_key if isinstance(master_key, MasterKeys) else MasterKeys([master_key])
+        keys = KeyVersions(database, KeyWrap(masters))
         self._database = database
+        self._versions = keys
         self.users = Users(database)
         log = AnnouncementLog(database)
         self.sessions = Sessions(database, log)
         self.tokens = DeviceTokens(database, log)
         self.relations = Relations(database, log, keys, max_friends=max_friends, max_requests=max_requests)
         self.lists = RelationLists(database, keys)
+        self.keys = SharedKeys(database, keys)
+        self.sealed = SealedKeys(database, keys)
         self.directory = AccountsDirectory(database)
         self.administration = Administration(database, log)
         self.device_names = DeviceNames(database)
@@ -50,6 +61,10 @@ class Accounts:
     async def ready(self) -> None:
         """Raises `StoreUnavailable` unless the database answers."""
         await self._database.ready()
+
+    async def check_master_keys(self) -> None:
+        """Raises `MasterKeyMissing` or `KeyDamaged` unless the relation keys here can be opened. Changes nothing."""
+        await self._versions.check_masters()
 
     async def close(self) -> None:
         """Writes what is still to be noted and closes the connections."""

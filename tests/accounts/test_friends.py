@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from aldis.bridge.accounts.master_keys import MasterKeyMissing, MasterKeys, id_of
 from aldis.bridge.accounts.relation_keys import KeyDamaged, KeyWrap
-from aldis.bridge.schema import im_relation
+from aldis.bridge.schema import im_relation, im_relation_key
 from aldis.broker.ports import RelationChanged
 from aldis.config.settings import Accounts as AccountsSettings
 from tests.accounts.world import MASTER_KEY, Caller, World, assert_problem
@@ -96,18 +97,18 @@ async def test_the_key_is_stored_wrapped_and_bound_to_its_row(world: World) -> N
     await world.befriend(alice, carol)
     key = base64.b64decode((await relations(bob))[0]["key"]["key"])
     async with world.engine.connect() as connection:
-        rows = (await connection.execute(select(im_relation).order_by(im_relation.c.user_id2))).all()
-    wrap = KeyWrap(MASTER_KEY)
-    assert key not in rows[0].encrypt_key
-    assert wrap.open(rows[0].encrypt_key, "alice", "bob", 1) == key
+        row = (await connection.execute(select(im_relation_key).where(im_relation_key.c.user_id2 == "bob"))).one()
+    wrap, master = KeyWrap(MasterKeys([MASTER_KEY])), row.master_id
+    assert key not in row.encrypt_key and master == id_of(MASTER_KEY)
+    assert wrap.open(master, row.encrypt_key, "alice", "bob", 1) == key
     for attempt in [("alice", "carol", 1), ("alice", "bob", 2), ("bob", "alice", 1)]:
         with pytest.raises(KeyDamaged):
-            wrap.open(rows[0].encrypt_key, *attempt)
-    with pytest.raises(KeyDamaged):
-        KeyWrap(b"x" * 32).open(rows[0].encrypt_key, "alice", "bob", 1)
-    for damaged in [b"", b"\x01", rows[0].encrypt_key[:-1], b"\x02" + rows[0].encrypt_key[1:]]:
+            wrap.open(master, row.encrypt_key, *attempt)
+    with pytest.raises(MasterKeyMissing, match=master):
+        KeyWrap(MasterKeys([b"x" * 32])).open(master, row.encrypt_key, "alice", "bob", 1)
+    for damaged in [b"", b"\x01", row.encrypt_key[:-1], b"\x02" + row.encrypt_key[1:]]:
         with pytest.raises(KeyDamaged):
-            wrap.open(damaged, "alice", "bob", 1)
+            wrap.open(master, damaged, "alice", "bob", 1)
 
 
 async def test_a_key_moved_to_another_row_is_not_given_out(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -115,12 +116,11 @@ async def test_a_key_moved_to_another_row_is_not_given_out(world: World, caplog:
     await world.befriend(alice, bob)
     await world.befriend(alice, carol)
     async with world.engine.begin() as connection:
-        stolen = await connection.scalar(select(im_relation.c.encrypt_key).where(im_relation.c.user_id2 == "bob"))
-        await connection.execute(
-            im_relation.update().where(im_relation.c.user_id2 == "carol").values(encrypt_key=stolen)
-        )
+        key = im_relation_key.c
+        stolen = await connection.scalar(select(key.encrypt_key).where(key.user_id2 == "bob"))
+        await connection.execute(im_relation_key.update().where(key.user_id2 == "carol").values(encrypt_key=stolen))
     assert_problem(await carol.get("/v1/relations"), 500, "internal")
-    assert "does not open under this master key" in caplog.text
+    assert "does not open under its master key" in caplog.text
 
 
 async def test_crossing_requests_make_friends(world: World) -> None:
@@ -195,7 +195,7 @@ async def test_ending_a_friendship_destroys_the_key(world: World) -> None:
     assert world.bus.announced[-1] == RelationChanged("alice", "bob")
     assert await world.accounts.directory.correspondents("bob") == frozenset()
     async with world.engine.connect() as connection:
-        assert await connection.scalar(select(im_relation.c.encrypt_key)) is None
+        assert (await connection.execute(select(im_relation_key))).all() == []
     await world.befriend(bob, alice)
     new = (await relations(alice))[0]["key"]
     assert new["version"] == old["version"] + 1

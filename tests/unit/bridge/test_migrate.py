@@ -70,11 +70,22 @@ def test_the_same_holds_for_mysql() -> None:
     for table in metadata.sorted_tables:
         expected.append(str(CreateTable(table).compile(dialect=dialect)))
         expected += [str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes]
-    assert sorted(statements(output.getvalue())) == sorted(statements(";".join(expected)))
+    assert sorted(outcome(statements(output.getvalue()))) == sorted(statements(";".join(expected)))
 
 
 def statements(text: str) -> list[str]:
     return [one for part in text.split(";") if (one := re.sub(r"\s+", " ", part).strip())]
+
+
+def outcome(run: list[str]) -> list[str]:
+    """What creates the tables as they are in the end: columns dropped on the way left out, rows not looked at."""
+    made = [one for one in run if one.startswith("CREATE")]
+    for table, column in re.findall(r"ALTER TABLE (\w+) DROP COLUMN (\w+)", "\n".join(run)):
+        (place,) = [index for index, one in enumerate(made) if one.startswith(f"CREATE TABLE {table} ")]
+        made[place], count = re.subn(rf" {column} [^,]*,", "", made[place])
+        assert count == 1
+    others = [one for one in run if not one.startswith(("CREATE", "INSERT")) and " DROP COLUMN " not in one]
+    return made + others
 
 
 def test_an_up_to_date_database_is_left_alone(tmp_path: Path) -> None:
