@@ -58,10 +58,10 @@ class Generator:
                 self._actors.append(actor)
                 actor.start()
             case "leave":  # the youngest client of a device, for good
-                actor = self._find(order)[-1]
-                actor.over.set()
-                actor.join(PATIENCE)
-                self._actors.remove(actor)
+                for actor in self._find(order)[-1:]:
+                    actor.over.set()
+                    actor.join(PATIENCE)
+                    self._actors.remove(actor)
             case "end":
                 for actor in self._actors:
                     actor.over.set()

@@ -184,8 +184,7 @@ class Play:
         """Until everybody is there and nothing moves, or the patience is over; then what the servers hold is noted."""
         for user, device in self.cast.doomed:
             if (user, device) not in self._doomed:
-                with suppress(IndexError):
-                    self.load.order("leave", user=user, device=device)
+                self.load.order("leave", user=user, device=device)
         self.load.order("hush")
         begun = time.monotonic()
         self.log.note(What.QUIET)

@@ -93,10 +93,15 @@ class Node:
     def resources(self) -> dict[str, float]:
         process = psutil.Process(self._pid)
         tasks = figures(self)[("aldis_event_loop_tasks",)]
+        # clients are now here, now there
+        clients = sum(
+            one.laddr.port == self.process.mqtt[1] and one.status == psutil.CONN_ESTABLISHED
+            for one in process.net_connections(kind="tcp")
+        )
         return {
             "pid": process.pid,
             "rss": process.memory_info().rss,
-            "descriptors": process.num_fds(),
+            "descriptors": process.num_fds() - clients,
             "tasks": tasks,
         }
 
