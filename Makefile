@@ -17,7 +17,7 @@ PIP_CHECK := $(if $(UV),uv pip check --quiet --python $(BIN)/python,$(BIN)/pytho
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run cluster test check lint types unit bench conformance format lock clean
+.PHONY: help install run cluster test check lint types unit bench conformance faults format lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ fuzz: install ## Fuzz what hostile clients reach, a minute each (make fuzz ARGS=
 
 conformance: install ## Write docs/conformance.md anew from the tests
 	@$(BIN)/python -m tests.conformance.statements
+
+faults: install ## Break the cluster for an hour and check what clients saw (make faults ARGS="--minutes 10 --seed 7")
+	@scripts/test-servers
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 soak: install ## Ten minutes of mixed load, then whether anything is left behind (make soak ARGS="--minutes 3")
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
