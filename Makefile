@@ -75,8 +75,8 @@ LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 
 
 lock: ## Resolve the dependencies again (needs uv; ARGS=--upgrade for newer versions)
 	@test -n "$(UV)" || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
-	@$(LOCK) --extra dev $(ARGS) -o requirements.lock
-	@$(LOCK) --constraint requirements.lock -o requirements-runtime.lock
+	@$(LOCK) --extra dev --extra s3 $(ARGS) -o requirements.lock
+	@$(LOCK) --extra s3 --constraint requirements.lock -o requirements-runtime.lock
 	@$(subst pyproject.toml,--group fuzz,$(LOCK)) $(ARGS) -o requirements-fuzz.lock
 
 clean: ## Remove .venv and caches; never the data
