@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="of everything that is drawn (default: by chance)")
     parser.add_argument("--world", choices=WORLDS, default="cluster", help="what is hurt (default cluster)")
     parser.add_argument("--rate", type=float, default=60.0, help="messages a second, about (default 60)")
+    parser.add_argument("--quarrels", type=int, default=3, help="friendships that end, and devices kicked (default 3)")
     parser.add_argument("--only", action="append", metavar="FAULT", help="of these faults alone; may be repeated")
     parser.add_argument("--keep", type=Path, default=None, metavar="DIR", help="where histories and logs stay")
     parser.add_argument("--list", action="store_true", help="name the faults, and go")
@@ -44,7 +45,7 @@ def main() -> int:
     folder = options.keep or Path(tempfile.mkdtemp(prefix="aldis-faults-"))
     print(f"seed {seed}, histories and logs in {folder}", flush=True)
     with WORLDS[options.world](folder) as stage:
-        play = Play(stage, seed, rate=options.rate, quarrels=3)
+        play = Play(stage, seed, rate=options.rate, quarrels=options.quarrels)
         try:
             play.begin()
             _rounds(play, options.minutes * 60, options.only)

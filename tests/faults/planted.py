@@ -273,6 +273,14 @@ def a_repeat_gets_another_mid(events: Events) -> Events:
     return _changed(events, again, mid=8_888)
 
 
+@plant("one_result_per_id")
+def a_repeat_is_refused(events: Events) -> Events:
+    """Bob has blocked Ada meanwhile, but the first answer was `sent`."""
+    again = _where(events, What.RECEIPT, user="ada", kind="sent", id=4)[1]
+    ended = Event(events[again].t - 0.01, What.FORBIDDING, user="bob", peer="ada")
+    return [*_changed(events, again, kind="failed", mid=0, note="not_friend"), ended]
+
+
 @plant("one_result_per_id", "sent_comes_first", "store_and_wire_agree")
 def two_messages_get_one_mid(events: Events) -> Events:
     first = _where(events, What.RECEIPT, user="ada", kind="sent", id=5)[0]

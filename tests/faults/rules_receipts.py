@@ -9,7 +9,7 @@ from tests.faults.view import NEVER, Confirmed, View
 
 
 def one_result_per_id(view: View) -> list[str]:
-    """An id has one mid for ever, a mid one id."""
+    """An id has one mid for ever, a mid one id; what was answered with `sent` is not refused later."""
     problems = []
     mids: dict[tuple[str, str, object], int] = {}
     ids: dict[int, tuple[str, str, object]] = {}
@@ -21,6 +21,11 @@ def one_result_per_id(view: View) -> list[str]:
             problems.append(f"{event.user}/{event.device}: id {event.id!r} is mid {mids[key]}, and then {event.mid}")
         if ids.setdefault(event.mid, key) != key:
             problems.append(f"mid {event.mid} was given to {ids[event.mid]} and to {key}")
+    problems += [
+        f"{send} was answered with sent, mid {send.mid}, and then refused: {send.failed}"
+        for send in view.sends.values()
+        if send.mid is not None and send.failed
+    ]
     for player in view.players.values():
         for item in player.got:
             send = view.sends.get(item.token)

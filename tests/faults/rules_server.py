@@ -84,7 +84,7 @@ def _messages(view: View, data: dict[str, Any]) -> list[str]:
             problems.append(f"{send} is in the store as {mids}")
         if send.mid is not None and send.mid not in mids:
             problems.append(f"{send} was answered with mid {send.mid}, the store has {mids}")
-        if send.failed and mids:
+        if send.failed and mids and send.mid is None:
             problems.append(f"{send} was refused ({send.failed}) and is in the store as {mids}")
     return problems
 
