@@ -19,9 +19,6 @@ class Placed:
         self.recipient = recipient
         self.stored = stored
 
-    def is_of(self, message: NewMessage) -> bool:
-        return (message.sender, message.device, message.recipient) == (self.sender, self.device, self.recipient)
-
 
 def given_mids(messages: list[NewMessage]) -> list[int]:
     """In list order, without the messages that the store gives one. Raises `ValueError` for one that cannot be: it
@@ -32,10 +29,14 @@ def given_mids(messages: list[NewMessage]) -> list[int]:
     return given
 
 
+def same_owner(one: NewMessage | Placed, other: NewMessage | Placed) -> bool:
+    return one.sender == other.sender and one.device == other.device and one.recipient == other.recipient
+
+
 def repeat_of(message: NewMessage, placed: Placed) -> Stored:
     """The first result for this mid. Raises `MidTaken` if it is another message's: to pass that over in silence as a
     repeat would lose `message`."""
-    if not placed.is_of(message):
+    if not same_owner(message, placed):
         raise MidTaken(message.mid)
     first = placed.stored
     return Stored(first.mid, first.n, first.created, first.sync_n, True)

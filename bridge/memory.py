@@ -67,26 +67,39 @@ class MemoryStore:
     async def commit(self, batch: Batch) -> Committed:
         if batch.shard is not None and self._shards.get(batch.shard[0]) != batch.shard[1]:
             raise ShardLost(*batch.shard)
-        if given := given_mids(batch.messages):
-            self._check_owners(batch.messages)
-            self._mid = max(self._mid, *given)
+        if given_mids(batch.messages):
+            self._mid = max(self._mid, *self._new_mids(batch.messages))
         stored = [self._store(message) for message in batch.messages]
         fenced = [move for move in batch.moves if not self._move(move)]
         return Committed(stored, fenced, self._raise_receipts(batch))
 
-    def _check_owners(self, messages: list[NewMessage]) -> None:
-        """Before anything is changed: all of the batch is refused, or nothing."""
+    def _new_mids(self, messages: list[NewMessage]) -> list[int]:
+        """Of the given ones those that are going to be stored, and 0. Plays it through before anything is changed: all
+        of the batch is refused, or nothing."""
         placed: dict[int, Placed] = {}
         ids: set[tuple[str, str, str]] = set()
+        sequences: dict[tuple[str, str, str], int] = {}
         for message in messages:
-            if message.id is not None:
-                key = (message.sender, message.device, message.id)
-                if key in self._first or key in ids:
+            sender, device, recipient, id = message.sender, message.device, message.recipient, message.id
+            there = self._placed.get(message.mid) or placed.get(message.mid)
+            if message.seq is not None:
+                counter = (sender, device, recipient)
+                last = sequences.get(counter, self._sequences.get(counter, 0))
+                sequences[counter] = max(last, message.seq)
+                if id is None and message.seq <= last:
+                    if there is not None:
+                        repeat_of(message, there)
                     continue
-                ids.add(key)
+            if id is not None and ((sender, device, id) in self._first or (sender, device, id) in ids):
+                continue
+            if there is not None:
+                repeat_of(message, there)
+                continue
+            if id is not None:
+                ids.add((sender, device, id))
             if message.mid:
-                new = Placed(message.sender, message.device, message.recipient, Stored(message.mid, 0, 0))
-                repeat_of(message, self._placed.get(message.mid) or placed.setdefault(message.mid, new))
+                placed[message.mid] = Placed(sender, device, recipient, Stored(message.mid, 0, 0))
+        return [0, *placed]
 
     def _store(self, message: NewMessage) -> Stored:
         placed = self._placed.get(message.mid)
@@ -102,11 +115,13 @@ class MemoryStore:
                 return Stored(first.mid, first.n, first.created, first.sync_n, True)
         return self._put_new(message) if placed is None else repeat_of(message, placed)
 
+    def _draw(self) -> int:
+        self._mid += 1
+        return self._mid
+
     def _put_new(self, message: NewMessage) -> Stored:
-        if not message.mid:
-            self._mid += 1
         row = _Message(
-            message.mid or self._mid,
+            message.mid or self._draw(),
             message.sender,
             message.device,
             message.recipient,

@@ -20,7 +20,7 @@ from aldis.bridge.mysql_commit import LOCK_WAITS, Committer
 from aldis.bridge.mysql_link import KeptLink, Links
 from aldis.bridge.mysql_literals import GROWTH
 from aldis.bridge.mysql_server import BoundedConnection, MySqlServer
-from aldis.bridge.mysql_settings import check_revision, check_server
+from aldis.bridge.mysql_settings import check_revision, check_server, draw_odd_ids
 from aldis.bridge.mysql_trouble import TROUBLE, is_lock_wait, is_ours, may_run_again, unavailable
 from aldis.bridge.retained import retained_rows
 from aldis.broker.ports import (
@@ -181,7 +181,7 @@ class _Opened:
 
     async def _prepare(self, driver: BoundedConnection) -> None:
         found = await check_server(driver, flush_every_second=self._flush_every_second, largest=self._largest * GROWTH)
-        self.committer.packet, self.committer.step = found
+        self.committer.packet, self.committer.step = found.packet, await draw_odd_ids(driver, found)
         await check_revision(driver)
 
     async def ask(

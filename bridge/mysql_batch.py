@@ -27,9 +27,13 @@ NEWEST = (
     b"ON item.to_user_id = inbox.user_id AND item.n = inbox.head WHERE inbox.user_id IN (%b)"
 )
 
+# Two statements for the two kinds: the ids of an INSERT that gives some and leaves out others are hard to foretell.
+GIVEN = b"INSERT INTO im_message (mid, sender, device, id, recipient, kind, content, created, n, sync_n) VALUES "
 MESSAGES = b"INSERT INTO im_message (sender, device, id, recipient, kind, content, created, n, sync_n) VALUES "
 ITEMS = b"INSERT INTO im_offline (to_user_id, n, mid) VALUES "
 REPEATS = b"SELECT sender, device, id, mid, n, created, sync_n FROM im_message WHERE (sender, device, id) IN (%b)"
+
+PLACED = b"SELECT mid, sender, device, recipient, n, created, sync_n FROM im_message WHERE mid IN (%b)"
 
 SEQUENCES = b"INSERT INTO im_sequence (sender, device, recipient, seq) VALUES "
 SEQUENCES_TAIL = b" ON DUPLICATE KEY UPDATE seq = GREATEST(seq, VALUES(seq))"

@@ -2,6 +2,7 @@
 
     mark the batch -> raise and read the heads -> messages -> items -> sequences -> moves -> receipts -> COMMIT
 
+A batch that belongs to a shard of the journal takes the row of the shard after the mark, before the heads.
 Messages that are known by their `seq` alone cost one statement more, after the heads: what is stored of their counters.
 A repeat (1062) rolls back and begins again with what was there before; a deadlock rolls back and begins again; a lost
 connection before COMMIT was sent has changed nothing. If it is lost after that, nobody knows: the same batch comes
@@ -17,15 +18,18 @@ import secrets
 import time
 from typing import NamedTuple
 
-from aldis.bridge.mysql_batch import FORGET_WRITER, FORGET_WRITERS, MARK, MARK_TAIL, MARKED, REPEATS
+from aldis.bridge import mysql_shards
+from aldis.bridge.given_mids import given_mids
+from aldis.bridge.mysql_batch import FORGET_WRITER, FORGET_WRITERS, MARK, MARK_TAIL, MARKED
 from aldis.bridge.mysql_link import KeptLink
-from aldis.bridge.mysql_literals import blob, listed, number, portions, row, text
-from aldis.bridge.mysql_numbers import Key, Numbered
+from aldis.bridge.mysql_literals import blob, number, row
+from aldis.bridge.mysql_numbers import Numbered
+from aldis.bridge.mysql_repeats import look_for_repeats
 from aldis.bridge.mysql_server import BoundedConnection
 from aldis.bridge.mysql_trips import Trips
 from aldis.bridge.mysql_trouble import TROUBLE, is_lock_wait, is_ours, is_repeat, may_run_again, unavailable
 from aldis.bridge.mysql_write import Step
-from aldis.broker.ports import Batch, Committed, NewMessage, Stored, StoreUnavailable
+from aldis.broker.ports import Batch, Committed, MidTaken, ShardLost, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +71,11 @@ class Committer:
         self._stamp = 0
 
     async def commit(self, batch: Batch) -> Committed:
-        """Raises `StoreUnavailable`; call it with the very same batch again to learn what became of it."""
-        if not (batch.messages or batch.moves or batch.delivered or batch.reads):
+        """Raises what `Store.commit` does; after a `StoreUnavailable` call it with the very same batch again to learn what
+        became of it."""
+        if not (batch.messages or batch.moves or batch.delivered or batch.reads or batch.shard):
             return Committed([], [], [])
+        given_mids(batch.messages)
         if self._doubt is None or self._doubt.batch is not batch:
             self._doubt = None
             self._number += 1
@@ -78,6 +84,9 @@ class Committer:
             try:
                 return await self._try(driver, batch)
             except StoreUnavailable:
+                raise
+            except (ShardLost, MidTaken):
+                await self._link.end()  # at once: others may wait for what it has locked
                 raise
             except TROUBLE as error:
                 await self._link.end()
@@ -105,11 +114,13 @@ class Committer:
                 logger.warning("the commit whose answer was lost had taken effect")
                 return committed
         # asked outside of every lock; whoever commits the same key meanwhile makes this attempt fail
-        known = await self._repeats(driver, batch.messages) if self._wary else None
+        known = await look_for_repeats(Trips(driver, self.packet), batch.messages) if self._wary else None
         now = time.time_ns() // 1_000_000
         self._stamp = max(now, self._stamp + 1)
         trips = Trips(driver, self.packet)
         trips.add(MARK + row(self._writer, number(self._number), number(now)) + MARK_TAIL)
+        if batch.shard is not None:
+            mysql_shards.check(trips, *batch.shard)
         step = Step(trips, batch, known, self._stamp, step=self.step)
         committed = await step.write()
         await self._finish(driver, batch, committed)
@@ -129,16 +140,6 @@ class Committer:
             self._wary = WARY_BATCHES
         elif self._wary:
             self._wary -= 1
-
-    async def _repeats(self, driver: BoundedConnection, messages: list[NewMessage]) -> dict[Key, Stored]:
-        keys = {(message.sender, message.device, message.id): None for message in messages if message.id is not None}
-        found: dict[Key, Stored] = {}
-        for portion in portions(list(keys)):
-            wanted = listed(row(text(sender), text(device), text(id)) for sender, device, id in portion)
-            for sender, device, id, mid, n, created, sync_n in await driver.run(REPEATS % wanted):
-                key = (str(sender, "utf-8"), str(device, "utf-8"), str(id, "utf-8"))
-                found[key] = Stored(mid, n, created, sync_n, True)
-        return found
 
     async def forget_writers(self, driver: BoundedConnection) -> None:
         """Deletes the marks of writers that have not been heard of for long."""

@@ -11,7 +11,7 @@ from aldis.bridge.schema import REVISION
 from aldis.broker.ports import StoreUnavailable
 
 VARIABLES = b"""SHOW VARIABLES WHERE Variable_name IN ('innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog',
-'binlog_format', 'max_allowed_packet', 'auto_increment_increment')"""
+'binlog_format', 'max_allowed_packet', 'auto_increment_increment', 'auto_increment_offset')"""
 
 TABLES = (
     b"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'alembic_version'"
@@ -24,10 +24,12 @@ MARGIN = 65_536
 
 
 class Found(NamedTuple):
-    """`packet`: bytes of the longest statement; `step`: distance between consecutive ids of one INSERT."""
+    """`packet`: bytes of the longest statement; `step` and `offset`: which ids the server draws for this session, every
+    `step`-th from `offset` on."""
 
     packet: int
     step: int
+    offset: int
 
 
 async def check_server(driver: BoundedConnection, *, flush_every_second: bool, largest: int) -> Found:
@@ -40,7 +42,19 @@ async def check_server(driver: BoundedConnection, *, flush_every_second: bool, l
         raise StoreUnavailable(
             f"max_allowed_packet of the database server is {packet}, the largest message needs {largest + MARGIN}"
         )
-    return Found(packet - MARGIN // 2, int(found.get("auto_increment_increment", 1)))
+    step, offset = (int(found.get(f"auto_increment_{name}", 1)) for name in ("increment", "offset"))
+    return Found(packet - MARGIN // 2, step, min(offset, step))
+
+
+async def draw_odd_ids(driver: BoundedConnection, found: Found) -> int:
+    """From here on this session's ids are odd, and still other ones than those of servers that are set to draw each
+    their own. Even ones are for who gives ids (the journal): one that still waits there must not be drawn meanwhile.
+    Returns the distance between consecutive ids of one INSERT."""
+    step = 2 * found.step
+    await driver.run(
+        b"SET SESSION auto_increment_increment = %d, SESSION auto_increment_offset = %d" % (step, 2 * found.offset - 1)
+    )
+    return step
 
 
 def _check_durability(found: dict[str, str], *, flush_every_second: bool) -> None:

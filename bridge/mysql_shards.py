@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from aldis.bridge.mysql_literals import number
 from aldis.bridge.mysql_server import BoundedConnection
+from aldis.bridge.mysql_trips import Rows, Trips
 from aldis.broker.ports import ShardLost
 
 HELD = b"SELECT epoch FROM im_shard WHERE shard = %b FOR UPDATE"
@@ -18,11 +19,14 @@ INSERTED = 1
 """Rows that CLAIM says it affected where there was none; for one that it has changed it says 2."""
 
 
-async def check(driver: BoundedConnection, shard: int, epoch: int) -> None:
-    """Within the transaction of the commit, which has the row from here on. Raises `ShardLost`."""
-    found = await driver.run(HELD % number(shard))
-    if not found or found[0][0] != epoch:
-        raise ShardLost(shard, epoch)
+def check(trips: Trips, shard: int, epoch: int) -> None:
+    """With the next trip, which raises `ShardLost`. The transaction of the commit has the row from there on."""
+
+    def take(rows: Rows) -> None:
+        if not rows or rows[0][0] != epoch:
+            raise ShardLost(shard, epoch)
+
+    trips.add(HELD % number(shard), take)
 
 
 async def claim(driver: BoundedConnection, shard: int) -> int:

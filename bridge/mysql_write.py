@@ -8,6 +8,7 @@ from typing import TypeVar
 from aldis.bridge.mysql_batch import (
     COUNTERS,
     DEVICES,
+    GIVEN,
     HEADS,
     ITEMS,
     MESSAGES,
@@ -23,7 +24,8 @@ from aldis.bridge.mysql_batch import (
     SEQUENCES_TAIL,
 )
 from aldis.bridge.mysql_literals import blob, listed, number, portions, row, text
-from aldis.bridge.mysql_numbers import Counter, Key, number_messages
+from aldis.bridge.mysql_numbers import Counter, number_messages
+from aldis.bridge.mysql_repeats import Repeats, stored_under
 from aldis.bridge.mysql_trips import Rows, Trips
 from aldis.broker.ports import Batch, Committed, ReceiptState, Stored
 
@@ -37,11 +39,12 @@ class Step:
     """Writes `batch` in one transaction, whose first statements may wait in `trips` already. `known` are the repeats
     that were looked for, `stamp` is the time of changed receipts, `step` the distance between two ids of one INSERT."""
 
-    def __init__(self, trips: Trips, batch: Batch, known: dict[Key, Stored] | None, stamp: int, *, step: int) -> None:
-        self.numbered = number_messages(batch.messages, known)
+    def __init__(self, trips: Trips, batch: Batch, known: Repeats | None, stamp: int, *, step: int) -> None:
+        self._known = None if known is None else known.by_id
+        self._placed = {} if known is None else known.by_mid
+        self.numbered = number_messages(batch.messages, self._known, self._placed)
         self._trips = trips
         self._batch = batch
-        self._known = known
         self._stamp = stamp
         self._step = step
         self._heads: dict[str, int] = {}
@@ -102,7 +105,12 @@ class Step:
             self._trips.add(COUNTERS % listed(row(*map(self._text, counter)) for counter in portion), take)
         await self._trips.go()
         raised = self.numbered
-        numbered = number_messages(self._batch.messages, self._known, last)
+        numbered = number_messages(self._batch.messages, self._known, self._placed, last)
+        if numbered.passed_over:
+            # whoever has stored them under these mids has done so by now: it needed the same heads
+            self._placed = self._placed | await stored_under(self._trips, numbered.passed_over)
+            numbered = number_messages(self._batch.messages, self._known, self._placed, last)
+        self.numbered = numbered
         if len(numbered.new) == len(raised.new):
             return
         lowered = {user: k - numbered.heads.get(user, 0) for user, k in raised.heads.items()}
@@ -110,12 +118,12 @@ class Step:
         self._trips.insert(RAISE_HEADS, rows, RAISE_HEADS_TAIL)
         for user, k in lowered.items():
             self._heads[user] -= k
-        self.numbered = numbered
 
     async def _write_messages(self) -> list[Stored]:
         literal, heads, raised = self._text, self._heads, self.numbered.heads
         before = {user: heads[user] - k for user, k in raised.items()}
-        rows = []
+        given: list[bytes] = []
+        rows: list[bytes] = []
         for message, n, sync_n in self.numbered.new:
             id, sender = message.id, message.sender
             rows.append(
@@ -132,11 +140,15 @@ class Step:
                     b"NULL" if sync_n is None else b"%d" % (before[sender] + sync_n),
                 )
             )
-        mids = await self._trips.insert_numbered(MESSAGES, rows, self._step)
+            if message.mid:
+                given.append(b"(%d,%b" % (message.mid, rows.pop()[1:]))
+        self._trips.insert(GIVEN, given)  # first: what the database gives is to be higher
+        mids = iter(await self._trips.insert_numbered(MESSAGES, rows, self._step))
         stored: list[Stored] = []
         items: list[bytes] = []
         newest = self._newest
-        for (message, n, sync_n), mid in zip(self.numbered.new, mids, strict=True):
+        for message, n, sync_n in self.numbered.new:
+            mid = message.mid or next(mids)
             recipient = message.recipient
             n += before[recipient]
             items.append(b"(%b,%d,%d)" % (literal(recipient), n, mid))

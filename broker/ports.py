@@ -35,9 +35,8 @@ class NewMessage(msgspec.Struct, gc=False):
     `content` is a JSON object in UTF-8. `sync` asks for a second item, in the sender's own inbox, for the
     sender's other devices. `tag` is the caller's and comes back untouched with the batch.
 
-    `mid` is 0 where the store gives one; else the message is stored under this one, which is below 2**53. A store that
-    several nodes share gives odd ones only: who gives mids gives even ones, and the two never meet. That mids rise with
-    `n` within one inbox then holds as far as the caller gives them in rising order.
+    `mid` is 0 where the store gives one; else it is the message's, below 2**53. A store that nodes share gives odd
+    ones; who gives mids gives even ones, and they never meet. They rise with `n` as far as they come in rising order.
     """
 
     sender: str
@@ -184,22 +183,19 @@ class StoreUnavailable(Exception):
     or all of it has and the caller cannot know; repeating the call is safe either way where messages carry an id."""
 
 
-class BatchRefused(Exception):
-    """Base of what is wrong with a batch as a whole. Nothing of it has taken effect, and repeating it does not help."""
-
-
-class ShardLost(BatchRefused):
-    """Somebody else has claimed the shard: its epoch is no longer the one that the batch names."""
+class ShardLost(Exception):
+    """Somebody else has claimed the shard: its epoch is no longer the one that the batch names. Nothing is stored."""
 
     def __init__(self, shard: int, epoch: int) -> None:
         super().__init__(f"epoch {epoch} of shard {shard} is not the current one")
 
 
-class MidTaken(BatchRefused):
-    """A given mid is that of another message: one of another sender, device or recipient."""
+class MidTaken(Exception):
+    """A given mid is that of a message of another sender, device or recipient. Nothing of the batch is stored."""
 
     def __init__(self, mid: int) -> None:
         super().__init__(f"mid {mid} is another message's")
+        self.mid = mid
 
 
 class TooManyDevices(Exception):
@@ -220,9 +216,8 @@ class Store(Protocol):
     A message with a `seq` and no `id` is stored only if its `seq` is higher than every one stored before from this
     (sender, device) to this recipient, by whichever node, also within one batch: else it is a repeat. Where there is
     an `id`, the `id` alone decides.
-    A message with a given `mid` that is stored already is a repeat, also within one batch, unless its `id` is known:
-    then that decides. A mid that the store gives is higher than every one that was stored before or is given in the
-    same batch.
+    A message whose given `mid` is stored is a repeat, also within one batch, unless it is one by its `id`: that decides
+    first. A mid that the store gives is higher than all that are stored before, and than those given in its batch.
     Every method may raise `StoreUnavailable`. Methods may be called concurrently, `commit` by one caller at a time.
     """
 
@@ -233,12 +228,12 @@ class Store(Protocol):
         """Finishes what runs and lets go of every resource. Idempotent."""
 
     async def commit(self, batch: Batch) -> Committed:
-        """Makes the whole batch durable, or nothing of it. Raises `ShardLost`; `MidTaken`; `ValueError` for a given mid
-        that is negative or not below 2**53."""
+        """Makes the whole batch durable, or nothing of it. Raises `ShardLost`; `MidTaken`; `ValueError` for
+        a mid out of range."""
 
     async def claim_shard(self, shard: int) -> int:
         """Raises the epoch of the shard by one and returns it; the first is 1. Waits for a commit of that shard that is
-        under way: after the return none that names an older epoch takes effect any more."""
+        under way: after the return none of an older epoch takes effect."""
 
     async def highest_mid(self) -> int:
         """The highest mid of a stored message, 0 if there is none."""
@@ -398,3 +393,7 @@ class Postbox(Protocol):
     async def post(self, user: str, content: Sequence[bytes]) -> None:
         """Stores the JSON objects as SYSTEM items of the user's inbox and wakes the user's devices. Durable on
         return."""
+
+    async def post_to(self, users: Sequence[str], content: bytes, *, id: str) -> None:
+        """The same JSON object to each of the users, in one group commit where it fits; durable on return. Who has been
+        sent something under this `id` before does not get it again."""

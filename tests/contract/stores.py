@@ -62,8 +62,9 @@ def chat(
     sync: bool = False,
     kind: Kind = Kind.CHAT,
     tag: object = None,
+    mid: int = 0,
 ) -> NewMessage:
-    return NewMessage(sender, device, to, content, created, kind, id, seq, sync, tag)
+    return NewMessage(sender, device, to, content, created, kind, id, seq, sync, tag, mid)
 
 
 async def commit(
@@ -72,5 +73,6 @@ async def commit(
     moves: list[CursorMove] | None = None,
     delivered: list[Delivered] | None = None,
     reads: list[Read] | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Committed:
-    return await store.commit(Batch(list(messages), moves or [], delivered or [], reads or []))
+    return await store.commit(Batch(list(messages), moves or [], delivered or [], reads or [], shard))
