@@ -71,8 +71,8 @@ class Committer:
         self._stamp = 0
 
     async def commit(self, batch: Batch) -> Committed:
-        """Raises what `Store.commit` does; after a `StoreUnavailable` call it with the very same batch again to learn what
-        became of it."""
+        """Raises what `Store.commit` does. After a `StoreUnavailable` call it with the very same batch again to learn
+        what became of it."""
         if not (batch.messages or batch.moves or batch.delivered or batch.reads or batch.shard):
             return Committed([], [], [])
         given_mids(batch.messages)
