@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from litestar import Litestar, Router
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
@@ -14,8 +15,17 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from aldis.accounts_api import device_routes, friend_routes, health_routes, login_routes
-from aldis.accounts_api.authentication import SECURITY, bearer_guard, caller_of
+from aldis.accounts_api import (
+    account_routes,
+    admin_routes,
+    device_routes,
+    friend_routes,
+    health_routes,
+    history_routes,
+    login_routes,
+)
+from aldis.accounts_api.answering import BodyTimeout, ConditionalGet
+from aldis.accounts_api.authentication import SECURITY, admin_guard, bearer_guard, caller_of
 from aldis.accounts_api.docs_page import docs, docs_files
 from aldis.accounts_api.media import JsonRequest
 from aldis.accounts_api.operations import Operations
@@ -42,11 +52,21 @@ def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] =
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         yield
+        services.housekeeping.start()
         services.passwords.close()
+        await services.housekeeping.stop()
 
     guarded = Router(
         path="/v1",
-        route_handlers=[*login_routes.GUARDED, *friend_routes.GUARDED, *device_routes.GUARDED],
+        route_handlers=[
+            *login_routes.GUARDED,
+            *account_routes.GUARDED,
+            *friend_routes.GUARDED,
+            *history_routes.GUARDED,
+            *device_routes.GUARDED,
+            Router(path="/admin", route_handlers=[*admin_routes.ADMINS], guards=[admin_guard(services)]),
+        ],
+        middleware=[ConditionalGet()],
         guards=[bearer_guard(services)],
         dependencies={"caller": Provide(caller_of, sync_to_thread=False)},
         security=SECURITY,
@@ -62,8 +82,10 @@ def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] =
         before_send=[_add_headers],
         lifespan=[lifespan],
         logging_config=None,
+        cors_config=_cors(services.settings.cors_origins),
         openapi_config=_openapi(),
         request_class=JsonRequest,
+        middleware=[BodyTimeout(services.settings.body_timeout)],
         request_max_body_size=services.settings.max_body_size,
     )
 
@@ -82,6 +104,20 @@ def create_operations_app(operations: Operations) -> Litestar:
 
 def _openapi() -> OpenAPIConfig:
     return OpenAPIConfig(
+def _cors(origins: Sequence[str]) -> CORSConfig | None:
+    """Which other web pages a browser lets call the API. Tokens travel in a header, never in a cookie, so no page can
+    use a login that is not its own."""
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"],
+        expose_headers=["ETag", "Link", "Retry-After"],
+        max_age=600,
+    )
+
+
         title="Aldis",
         version=version("aldis"),
         description="Accounts, friends, devices and tokens. Messages themselves travel by MQTT.",

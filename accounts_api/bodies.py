@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -107,6 +107,30 @@ class NewToken(Body):
         _check_text(self.name, "name")
 
 
+class NewPassword(Body):
+    """`old_password` is the one in force."""
+
+    old_password: Annotated[str, Meta(max_length=256)]
+    password: Password
+
+
+class Deletion(Body):
+    """The password, once more: an account is deleted by its owner, not by whoever holds a token."""
+
+    password: Annotated[str, Meta(max_length=256)]
+
+
+class DeviceName(Body):
+    name: Annotated[str, Meta(max_length=128, description="For people to read; empty takes the name away.")]
+
+    def __post_init__(self) -> None:
+        _check_text(self.name, "name")
+
+
+class NewBroadcast(Body):
+    text: Annotated[str, Meta(min_length=1, max_length=4096, description="What every user is to read.")]
+
+
 class Registered(msgspec.Struct, frozen=True):
     user_id: str
     name: str
@@ -163,12 +187,22 @@ class RelationEntry(msgspec.Struct, frozen=True):
     key: Key | None
 
 
+
+class Account(msgspec.Struct, frozen=True):
+    """The caller. `device_id` is the device of the access token."""
+
+    user_id: str
+    name: str
+    device_id: str
+    admin: bool
+
 class DeviceEntry(msgspec.Struct, frozen=True):
-    """`last_seen` is null for a device that has logged in but never connected."""
+    """`last_seen` is null for a device that has logged in but never connected; `name` is empty where none was given."""
 
     device_id: str
     last_seen: int | None
     logged_in: bool
+    name: str
     tokens: int
     current: bool
 
@@ -195,6 +229,69 @@ class IssuedToken(msgspec.Struct, frozen=True):
 
 class Health(msgspec.Struct, frozen=True):
     status: Literal["ok"] = "ok"
+class HistoryMessage(msgspec.Struct, frozen=True):
+    """`message` is the sender's JSON object as it was published; `ts` is when the server took it."""
+
+    mid: int
+    ts: Time
+    sender: str = msgspec.field(name="from")
+    to: str
+    message: dict[str, Any]
+
+
+class HistoryPage(msgspec.Struct, frozen=True):
+    """`next` is the path of the next page in the same direction, null after the last one."""
+
+    messages: list[HistoryMessage]
+    next: str | None
+
+
+class AdminUser(msgspec.Struct, frozen=True):
+    user_id: str
+    name: str
+    state: Literal["active", "disabled", "deleted"]
+    admin: bool
+    created: Time
+
+
+class AdminUsers(msgspec.Struct, frozen=True):
+    """`next` is the path of the next page, null after the last one."""
+
+    users: list[AdminUser]
+    next: str | None
+
+
+class BroadcastEntry(msgspec.Struct, frozen=True):
+    """`sent` counts the users who have it in their inbox; `finished` is null until everybody has."""
+
+    broadcast_id: str
+    text: str
+    created_by: str
+    created: Time
+    sent: int
+    finished: int | None
+
+
+class BroadcastList(msgspec.Struct, frozen=True):
+    """`next` is the path of the next page, null after the last one."""
+
+    broadcasts: list[BroadcastEntry]
+    next: str | None
+
+
+class AdminFigures(msgspec.Struct, frozen=True):
+    """How many there are now."""
+
+    users_active: int
+    users_disabled: int
+    users_deleted: int
+    admins: int
+    logins: int
+    tokens: int
+    devices: int
+    friendships: int
+
+
 
 
 class Problem(msgspec.Struct, frozen=True):

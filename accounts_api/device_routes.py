@@ -6,13 +6,15 @@ from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
 import uuid_utils
-from litestar import Request, delete, get, post
+from litestar import Request, Response, delete, get, patch, post
 from litestar.params import JSONBody, PathParameter
 
-from aldis.accounts_api.authentication import Caller, GivenServices
-from aldis.accounts_api.bodies import DeviceEntry, IssuedToken, NewToken, TokenInfo
-from aldis.accounts_api.media import needs_json
+from aldis.accounts_api.authentication import Authenticated, Caller, GivenServices
+from aldis.accounts_api.bodies import DeviceEntry, DeviceName, IssuedToken, NewToken, TokenInfo
+from aldis.accounts_api.media import IdempotencyKey, needs_json
+from aldis.accounts_api.paging import MOST, After, Limit, page_of
 from aldis.accounts_api.problems import declared
+from aldis.accounts_api.services import Services
 from aldis.bridge.accounts.errors import UnknownDevice
 from aldis.bridge.accounts.records import TokenEntry
 from aldis.bridge.credentials import hashed, new_device_token
@@ -20,17 +22,33 @@ from aldis.bridge.credentials import hashed, new_device_token
 DEVICE_TAGS = ["devices"]
 TOKEN_TAGS = ["device tokens"]
 
+DeviceIdInPath = Annotated[str, PathParameter(description="Percent-encoded, a slash as `%2F`.", max_length=1024)]
 
-@get("/devices", summary="My devices", tags=DEVICE_TAGS, responses=declared(401, 503))
-async def devices(caller: Caller, services: GivenServices) -> list[DeviceEntry]:
+
+@get("/devices", summary="My devices", tags=DEVICE_TAGS, responses=declared(400, 401, 429, 503))
+async def devices(
+    caller: Caller, services: GivenServices, after: After = "", limit: Limit = MOST
+) -> Response[list[DeviceEntry]]:
     """Every device that has an inbox cursor, a login or a token, by device id."""
+    return page_of(
+        await _devices_of(caller, services),
+        lambda entry: entry.device_id,
+        path="/v1/devices",
+        after=after,
+        limit=limit,
+    )
+
+
+async def _devices_of(caller: Authenticated, services: Services) -> list[DeviceEntry]:
     now = services.now()
+    names = await services.accounts.device_names.of(caller.user)
     seen = {known.device: known.last_seen for known in await services.store.devices(caller.user)}
     logged_in = {session.device_id for session in await services.accounts.sessions.alive(caller.user, now=now)}
     tokens = [token.device_id for token in await services.accounts.tokens.of(caller.user, now=now)]
     return [
         DeviceEntry(
             device_id=device,
+            name=names.get(device, ""),
             last_seen=seen.get(device),
             logged_in=device in logged_in,
             tokens=tokens.count(device),
@@ -40,11 +58,36 @@ async def devices(caller: Caller, services: GivenServices) -> list[DeviceEntry]:
     ]
 
 
+@patch(
+    "/devices/{device_id:path}",
+    summary="Name a device",
+    tags=DEVICE_TAGS,
+    status_code=204,
+    before_request=needs_json,
+    responses=declared(400, 401, 404, 408, 413, 415, 429, 503),
+)
+async def name_device(
+    data: JSONBody[DeviceName],
+    device_id: DeviceIdInPath,
+    request: Request[Any, Any, Any],
+    caller: Caller,
+    services: GivenServices,
+) -> None:
+    """For its owner to tell it from others; nothing else changes."""
+    device = _device_in(request, device_id)
+    if not any(entry.device_id == device for entry in await _devices_of(caller, services)):
+        raise UnknownDevice("you have no such device")
+    await services.accounts.device_names.change(caller.user, device, data.name)
+
+
 @delete(
-    "/devices/{device_id:path}", summary="Remove a device", tags=DEVICE_TAGS, responses=declared(400, 401, 404, 503)
+    "/devices/{device_id:path}",
+    summary="Remove a device",
+    tags=DEVICE_TAGS,
+    responses=declared(400, 401, 404, 429, 503),
 )
 async def remove_device(
-    device_id: Annotated[str, PathParameter(description="Percent-encoded, a slash as `%2F`.", max_length=1024)],
+    device_id: DeviceIdInPath,
     request: Request[Any, Any, Any],
     caller: Caller,
     services: GivenServices,
@@ -57,6 +100,7 @@ async def remove_device(
     try:
         # After that: were it first, the device could come back with a credential that still stands.
         await services.store.forget_device(caller.user, device)
+        await services.accounts.device_names.change(caller.user, device, "")
     finally:
         services.announcer.announce(logged)
     await services.announcer.settled()
@@ -67,11 +111,24 @@ async def remove_device(
     summary="Make a device token",
     tags=TOKEN_TAGS,
     before_request=needs_json,
-    responses=declared(400, 401, 409, 413, 415, 503),
+    responses=declared(400, 401, 408, 409, 413, 415, 422, 429, 503),
 )
-async def make_token(data: JSONBody[NewToken], caller: Caller, services: GivenServices) -> IssuedToken:
+async def make_token(
+    data: JSONBody[NewToken], caller: Caller, services: GivenServices, idempotency_key: IdempotencyKey = None
+) -> IssuedToken:
     """A long-lived MQTT password for one device, for bots and microcontrollers. It does not open this API."""
     now = services.now()
+    return await services.repeating.once(
+        caller.user,
+        "POST /v1/tokens",
+        idempotency_key,
+        data,
+        lambda: _make_token(data, caller, services),
+        IssuedToken,
+    )
+
+
+async def _make_token(data: NewToken, caller: Authenticated, services: Services) -> IssuedToken:
     token = new_device_token()
     entry = TokenEntry(
         token_id=str(uuid_utils.uuid7()),
@@ -93,10 +150,12 @@ async def make_token(data: JSONBody[NewToken], caller: Caller, services: GivenSe
     )
 
 
-@get("/tokens", summary="My device tokens", tags=TOKEN_TAGS, responses=declared(401, 503))
-async def tokens(caller: Caller, services: GivenServices) -> list[TokenInfo]:
-    """Without the tokens themselves: those are not kept. `last_used` is right to a minute."""
-    return [
+@get("/tokens", summary="My device tokens", tags=TOKEN_TAGS, responses=declared(400, 401, 429, 503))
+async def tokens(
+    caller: Caller, services: GivenServices, after: After = "", limit: Limit = MOST
+) -> Response[list[TokenInfo]]:
+    """Without the tokens themselves: those are not kept. The oldest first. `last_used` is right to a minute."""
+    entries = [
         TokenInfo(
             token_id=entry.token_id,
             device_id=entry.device_id,
@@ -108,9 +167,14 @@ async def tokens(caller: Caller, services: GivenServices) -> list[TokenInfo]:
         for entry in await services.accounts.tokens.of(caller.user, now=services.now())
     ]
 
+    entries.sort(key=lambda entry: entry.token_id)  # ids rise with time
+    return page_of(entries, lambda entry: entry.token_id, path="/v1/tokens", after=after, limit=limit)
 
 @delete(
-    "/tokens/{token_id:str}", summary="Revoke a device token", tags=TOKEN_TAGS, responses=declared(400, 401, 404, 503)
+    "/tokens/{token_id:str}",
+    summary="Revoke a device token",
+    tags=TOKEN_TAGS,
+    responses=declared(400, 401, 404, 429, 503),
 )
 async def remove_token(
     token_id: Annotated[str, PathParameter(max_length=64)], caller: Caller, services: GivenServices
@@ -132,4 +196,4 @@ def _device_in(request: Request[Any, Any, Any], device_id: str) -> str:
         raise UnknownDevice("you have no such device") from error
 
 
-GUARDED = [devices, remove_device, make_token, tokens, remove_token]
+GUARDED = [devices, name_device, remove_device, make_token, tokens, remove_token]

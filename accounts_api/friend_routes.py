@@ -36,7 +36,7 @@ Peer = Annotated[
     tags=TAGS,
     status_code=200,
     before_request=needs_json,
-    responses=declared(400, 401, 404, 409, 413, 415, 429, 503),
+    responses=declared(400, 401, 404, 408, 409, 413, 415, 429, 503),
 )
 async def ask(data: JSONBody[FriendRequest], caller: Caller, services: GivenServices) -> Befriending:
     """If the other side has asked already, the two are friends now. Repeating changes nothing. The answer to somebody
@@ -45,7 +45,7 @@ async def ask(data: JSONBody[FriendRequest], caller: Caller, services: GivenServ
     return Befriending(user_id=data.to, state="friends" if pair.friends else "requested")
 
 
-@get("/friend-requests", summary="Unanswered requests", tags=TAGS, responses=declared(401, 503))
+@get("/friend-requests", summary="Unanswered requests", tags=TAGS, responses=declared(401, 429, 503))
 async def requests(caller: Caller, services: GivenServices) -> FriendRequests:
     """Requests to and from the caller that nobody has answered, oldest first."""
     incoming, outgoing = await services.accounts.lists.requests(caller.user)
@@ -60,7 +60,7 @@ async def requests(caller: Caller, services: GivenServices) -> FriendRequests:
     summary="Accept a request",
     tags=TAGS,
     status_code=200,
-    responses=declared(400, 401, 404, 409, 503),
+    responses=declared(400, 401, 404, 409, 429, 503),
 )
 async def accept(user_id: Peer, caller: Caller, services: GivenServices) -> Befriending:
     """Makes the two friends, with a new key of their own. Repeating changes nothing."""
@@ -73,27 +73,31 @@ async def accept(user_id: Peer, caller: Caller, services: GivenServices) -> Befr
     summary="Decline a request",
     tags=TAGS,
     status_code=204,
-    responses=declared(400, 401, 404, 503),
+    responses=declared(400, 401, 404, 429, 503),
 )
 async def decline(user_id: Peer, caller: Caller, services: GivenServices) -> None:
     """The asker is not told, and may ask again."""
     await services.friendships.decline(caller.user, user_id)
 
 
-@get("/relations", summary="Friends and keys", tags=TAGS, responses=declared(401, 503))
+@get("/relations", summary="Friends and keys", tags=TAGS, responses=declared(401, 429, 503))
 async def relations(caller: Caller, services: GivenServices) -> list[RelationEntry]:
     """The caller's friends with the keys shared with each, and whom the caller has blocked, by user id."""
     return [_entry(relation) for relation in await services.accounts.lists.relations(caller.user)]
 
 
-@delete("/friends/{user_id:str}", summary="End a friendship", tags=TAGS, responses=declared(400, 401, 404, 503))
+@delete("/friends/{user_id:str}", summary="End a friendship", tags=TAGS, responses=declared(400, 401, 404, 429, 503))
 async def unfriend(user_id: Peer, caller: Caller, services: GivenServices) -> None:
     """For both sides, at once. The key is destroyed; a new friendship gets another one."""
     await services.friendships.unfriend(caller.user, user_id)
 
 
 @put(
-    "/blocks/{user_id:str}", summary="Block a user", tags=TAGS, status_code=204, responses=declared(400, 401, 404, 503)
+    "/blocks/{user_id:str}",
+    summary="Block a user",
+    tags=TAGS,
+    status_code=204,
+    responses=declared(400, 401, 404, 429, 503),
 )
 async def block(user_id: Peer, caller: Caller, services: GivenServices) -> None:
     """Neither can write to the other until it is taken back; the other side is not told. Takes the caller's own request
@@ -101,7 +105,7 @@ async def block(user_id: Peer, caller: Caller, services: GivenServices) -> None:
     await services.friendships.block(caller.user, user_id)
 
 
-@delete("/blocks/{user_id:str}", summary="Take a block back", tags=TAGS, responses=declared(400, 401, 404, 503))
+@delete("/blocks/{user_id:str}", summary="Take a block back", tags=TAGS, responses=declared(400, 401, 404, 429, 503))
 async def unblock(user_id: Peer, caller: Caller, services: GivenServices) -> None:
     """A friendship from before goes on; requests made meanwhile are gone."""
     await services.friendships.unblock(caller.user, user_id)
@@ -112,7 +116,10 @@ def _entry(relation: Relation) -> RelationEntry:
     if relation.key is not None:
         key = Key(version=relation.key.version, alg="A256GCM", key=base64.b64encode(relation.key.key).decode())
     return RelationEntry(
-        user_id=relation.peer, name=relation.name, state="blocked" if relation.blocked else "friends", key=key
+        user_id=relation.peer,
+        name=relation.name,
+        state="blocked" if relation.blocked else "friends",
+        key=key,
     )
 
 

@@ -10,7 +10,7 @@ from litestar.params import JSONBody
 from aldis.accounts_api.authentication import Caller, GivenServices
 from aldis.accounts_api.bodies import Login, Refresh, Registered, Registration, Tokens
 from aldis.accounts_api.logins import TokenPair
-from aldis.accounts_api.media import needs_json
+from aldis.accounts_api.media import IdempotencyKey, needs_json
 from aldis.accounts_api.problems import declared
 
 TAGS = ["login"]
@@ -23,12 +23,22 @@ AnyRequest: TypeAlias = Request[Any, Any, Any]
     summary="Register",
     tags=TAGS,
     before_request=needs_json,
-    responses=declared(400, 409, 413, 415, 429, 503),
+    responses=declared(400, 408, 409, 413, 415, 422, 429, 503),
 )
-async def register(data: JSONBody[Registration], request: AnyRequest, services: GivenServices) -> Registered:
+async def register(
+    data: JSONBody[Registration],
+    request: AnyRequest,
+    services: GivenServices,
+    idempotency_key: IdempotencyKey = None,
+) -> Registered:
     """Makes an account. The user id is its name for ever."""
-    created = await services.logins.register(data.user_id, data.password, data.name, address=_address(request))
-    return Registered(user_id=data.user_id, name=data.name, created=created)
+    address = services.address_of(request)
+
+    async def work() -> Registered:
+        created = await services.logins.register(data.user_id, data.password, data.name, address=address)
+        return Registered(user_id=data.user_id, name=data.name, created=created)
+
+    return await services.repeating.once("", "POST /v1/users", idempotency_key, data, work, Registered)
 
 
 @post(
@@ -37,11 +47,12 @@ async def register(data: JSONBody[Registration], request: AnyRequest, services: 
     tags=TAGS,
     status_code=200,
     before_request=needs_json,
-    responses=declared(400, 401, 413, 415, 429, 503),
+    responses=declared(400, 401, 408, 413, 415, 429, 503),
 )
 async def log_in(data: JSONBody[Login], request: AnyRequest, services: GivenServices) -> Tokens:
     """The access token is the MQTT password of this device. A login the device had before is ended."""
-    return _tokens(await services.logins.log_in(data.user_id, data.password, data.device_id, address=_address(request)))
+    address = services.address_of(request)
+    return _tokens(await services.logins.log_in(data.user_id, data.password, data.device_id, address=address))
 
 
 @post(
@@ -50,7 +61,7 @@ async def log_in(data: JSONBody[Login], request: AnyRequest, services: GivenServ
     tags=TAGS,
     status_code=200,
     before_request=needs_json,
-    responses=declared(400, 401, 413, 415, 503),
+    responses=declared(400, 401, 408, 413, 415, 503),
 )
 async def refresh(data: JSONBody[Refresh], services: GivenServices) -> Tokens:
     """Spends the refresh token and gives a new pair. A refresh token that is used a second time, even because the
@@ -58,7 +69,7 @@ async def refresh(data: JSONBody[Refresh], services: GivenServices) -> Tokens:
     return _tokens(await services.logins.refresh(data.refresh_token))
 
 
-@post("/logout", summary="Log out", tags=TAGS, status_code=204, responses=declared(401, 503))
+@post("/logout", summary="Log out", tags=TAGS, status_code=204, responses=declared(401, 429, 503))
 async def log_out(caller: Caller, services: GivenServices) -> None:
     """Ends this login and disconnects the device."""
     await services.logins.log_out(caller.user, caller.session)
@@ -66,10 +77,6 @@ async def log_out(caller: Caller, services: GivenServices) -> None:
 
 def _tokens(pair: TokenPair) -> Tokens:
     return Tokens(access_token=pair.access_token, refresh_token=pair.refresh_token, expires_in=pair.expires_in)
-
-
-def _address(request: AnyRequest) -> str:
-    return request.client.host if request.client is not None else "unknown"
 
 
 OPEN = [register, log_in, refresh]

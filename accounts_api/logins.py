@@ -68,7 +68,7 @@ class Logins:
     async def log_in(self, user: str, password: str, device: str, *, address: str) -> TokenPair:
         """Opens a session for the device, ending the one it had. Raises `WrongLogin`, the same and after the same
         time whether the user is unknown, disabled or has another password; and `AccountsBusy`."""
-        await self._prove(user, password, network_of(address))
+        await self.prove(user, password, address=address)
         now = self._now()
         session = str(uuid_utils.uuid7())
         refresh_token = self._refresh_tokens.issue(session)
@@ -113,7 +113,9 @@ class Logins:
         await self._announcer.settled()
         logger.info("logout", extra={"user": user, "session": session})
 
-    async def _prove(self, user: str, password: str, address: str) -> None:
+    async def prove(self, user: str, password: str, *, address: str) -> str:
+        """The stored hash that this password fits, of an active account. Raises `WrongLogin`, `AccountsBusy`."""
+        address = network_of(address)
         now = self._now()
         self._by_address.take(address, now)
         self._by_user.take(user, now)
@@ -131,6 +133,8 @@ class Logins:
         self._give_back(user, address)
         if renewed is not None:
             await self._accounts.users.change_hash(user, old=account.password_hash, new=renewed)
+            return renewed
+        return account.password_hash
 
     def _give_back(self, user: str, address: str) -> None:
         now = self._now()

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request
 from litestar.exceptions import HTTPException
+from litestar.params import HeaderParameter
+
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        min_length=1,
+        max_length=128,
+        pattern="^[!-~]+$",
+        description="The same key and body again get the first answer, and nothing is done twice.",
+    ),
+]
 
 
 async def needs_json(request: Request[Any, Any, Any]) -> None:

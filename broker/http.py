@@ -61,6 +61,8 @@ class HttpServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            # else X-Forwarded-For is believed of everybody on this machine; the application has its own rule
+            proxy_headers=False,
             lifespan="on",
             limit_concurrency=self._max_connections,
             timeout_graceful_shutdown=max(1, int(self._shutdown)),

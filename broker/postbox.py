@@ -26,3 +26,10 @@ class LocalPostbox:
         for each in content:
             self._writer.append(NewMessage(SERVER, "", user, each, self._now_ms(), Kind.SYSTEM))
         await self._writer.flush()
+
+    async def post_to(self, users: Sequence[str], content: bytes, *, id: str) -> None:
+        for user in users:
+            # no user id has a quotation mark or a backslash in it: this is JSON text, as the store keeps ids
+            message = NewMessage(SERVER, "", user, content, self._now_ms(), Kind.SYSTEM, f'"{id}:{user}"')
+            self._writer.append(message)
+        await self._writer.flush()

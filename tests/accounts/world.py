@@ -62,6 +62,11 @@ class RecordingPostbox:
             raise StoreUnavailable("no")
         self.posted += [(user, json.loads(entry)) for entry in content]
 
+    async def post_to(self, users: Sequence[str], content: bytes, *, id: str) -> None:
+        if self.broken:
+            raise StoreUnavailable("no")
+        self.posted += [(user, json.loads(content)) for user in users]
+
 
 @functools.cache
 def _migrated() -> Path:
@@ -114,7 +119,7 @@ class World:
         return wall_clock() + self.shift
 
     async def start(self) -> None:
-        config = uvicorn.Config(self.app, host="127.0.0.1", port=0, log_config=None, lifespan="on")
+        config = uvicorn.Config(self.app, host="127.0.0.1", port=0, log_config=None, lifespan="on", proxy_headers=False)
         self._server = uvicorn.Server(config)
         self._serving = asyncio.create_task(self._server.serve())
         while not self._server.started:
