@@ -51,10 +51,10 @@ def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] =
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        yield
         services.housekeeping.start()
-        services.passwords.close()
+        yield
         await services.housekeeping.stop()
+        services.passwords.close()
 
     guarded = Router(
         path="/v1",
@@ -80,12 +80,12 @@ def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] =
         },
         exception_handlers={Exception: answer_problem},
         before_send=[_add_headers],
+        cors_config=_cors(services.settings.cors_origins),
         lifespan=[lifespan],
         logging_config=None,
-        cors_config=_cors(services.settings.cors_origins),
+        middleware=[BodyTimeout(services.settings.body_timeout)],
         openapi_config=_openapi(),
         request_class=JsonRequest,
-        middleware=[BodyTimeout(services.settings.body_timeout)],
         request_max_body_size=services.settings.max_body_size,
     )
 
@@ -102,8 +102,6 @@ def create_operations_app(operations: Operations) -> Litestar:
     )
 
 
-def _openapi() -> OpenAPIConfig:
-    return OpenAPIConfig(
 def _cors(origins: Sequence[str]) -> CORSConfig | None:
     """Which other web pages a browser lets call the API. Tokens travel in a header, never in a cookie, so no page can
     use a login that is not its own."""
@@ -118,6 +116,8 @@ def _cors(origins: Sequence[str]) -> CORSConfig | None:
     )
 
 
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
         title="Aldis",
         version=version("aldis"),
         description="Accounts, friends, devices and tokens. Messages themselves travel by MQTT.",

@@ -15,18 +15,18 @@ from aldis.accounts_api.friendships import Friendships
 from aldis.accounts_api.housekeeping import Housekeeping
 from aldis.accounts_api.logins import Logins
 from aldis.accounts_api.operations import Operations
-from aldis.accounts_api.passwords import Passwords
 from aldis.accounts_api.own_account import OwnAccount
-from aldis.bridge.accounts import Accounts
+from aldis.accounts_api.passwords import Passwords
 from aldis.accounts_api.repeating import Repeating
+from aldis.bridge.accounts import Accounts
 from aldis.bridge.credentials import AccessTokens, RefreshTokens
 from aldis.broker.ports import Bus, Postbox, Store
-from aldis.config.settings import Accounts as AccountsSettings
 from aldis.config.history import History as HistorySettings
-
+from aldis.config.settings import Accounts as AccountsSettings
 
 if TYPE_CHECKING:
     from litestar import Request
+
 
 def wall_clock() -> int:
     """Unix time in whole milliseconds."""
@@ -42,24 +42,24 @@ class Services:
     access_tokens: AccessTokens
     logins: Logins
     friendships: Friendships
-    store: Store
     own_account: OwnAccount
     broadcasting: Broadcasting
     repeating: Repeating
     housekeeping: Housekeeping
     calls: Attempts
+    store: Store
     announcer: Announcer
     settings: AccountsSettings
     now: Callable[[], int]
     operations: Operations = field(default_factory=Operations)
 
-
-def assemble(  # noqa: PLR0913 - all that a server has, each by its name
     def address_of(self, request: Request[Any, Any, Any]) -> str:
         """From where the request comes, as far as we may believe it."""
         peer = request.client.host if request.client is not None else "unknown"
         return client_address(peer, request.headers.getall("x-forwarded-for", []), self.settings.trusted_proxies)
 
+
+def assemble(  # noqa: PLR0913 - all that a server has, each by its name
     *,
     settings: AccountsSettings,
     accounts: Accounts,
@@ -69,18 +69,18 @@ def assemble(  # noqa: PLR0913 - all that a server has, each by its name
     postbox: Postbox,
     now: Callable[[], int] = wall_clock,
     operations: Operations | None = None,
+    history: HistorySettings | None = None,
 ) -> Services:
     """The services over these back ends. Whoever opened `accounts` and `store` closes them."""
-    history: HistorySettings | None = None,
     passwords = Passwords(concurrency=settings.hashing_concurrency, queue=settings.hashing_queue)
     access_tokens = AccessTokens(signing_key)
     announcer = Announcer(bus)
     logins = Logins(accounts, passwords, access_tokens, RefreshTokens(signing_key), announcer, settings, now)
 
-    async def look() -> None:
-        await accounts.ready()
     broadcasting = Broadcasting(accounts.broadcasts, postbox, now)
 
+    async def look() -> None:
+        await accounts.ready()
         # No user has an empty name, so the answer is 0, but the store had to look.
         await store.head("")
 
@@ -90,13 +90,13 @@ def assemble(  # noqa: PLR0913 - all that a server has, each by its name
         access_tokens=access_tokens,
         logins=logins,
         friendships=Friendships(accounts, announcer, postbox, settings, now),
-        store=store,
-        announcer=announcer,
         own_account=OwnAccount(accounts, logins, passwords, store, announcer, now),
         broadcasting=broadcasting,
         repeating=Repeating(accounts.repeats, signing_key, int(settings.repeat_lifetime * 1000), now),
         housekeeping=Housekeeping(accounts, broadcasting, history or HistorySettings(), now),
         calls=Attempts(burst=settings.call_burst, per_minute=settings.call_per_minute),
+        store=store,
+        announcer=announcer,
         settings=settings,
         now=now,
         operations=replace(operations or Operations(), look=look),
