@@ -1,10 +1,10 @@
 """The numbers of the journal: which shard a recipient's messages go to, and which mid comes next there. Pure.
 
-    mid  =  slot * SLOT  +  shard * (SLOT // shards)
+    mid  =  slot * SLOT  +  shard * step        step: SLOT / shards, rounded down to an even number
 
 A slot is a millisecond since 2020, or the one after the shard's last where several messages come in one millisecond. So
 mids rise within a shard, also after the journal has lost its memory (time goes on); those of two shards never meet; and
-behind each there is room for the numbers that a database gives out by itself above the highest it has seen.
+all are even: the store itself gives odd ones only (`NewMessage.mid`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ EPOCH = 1_577_836_800_000
 """2020-01-01 in Unix milliseconds. Slots stay below 2**53 / `SLOT` until 2089."""
 
 SLOT = 4_096
-"""Mids in one slot. With 16 shards 256 of them follow each message's own."""
+"""Mids in one slot, of which each shard uses one: few enough that there is a slot for every millisecond."""
 
 MAX_SHARDS = 256
-"""16 mids are left behind each message's own then."""
-
 MAX_AHEAD = 10 * 365 * 86_400_000
 """Milliseconds by which mids may run ahead of the clock before we say that something is wrong."""
 
@@ -33,7 +31,12 @@ def next_mid(last: int, now: int, shard: int, shards: int) -> int:
     """The next mid of a shard whose last one, or whatever must not be reached again, is `last`; `now` in Unix
     milliseconds."""
     slot = max(now - EPOCH, last // SLOT + 1)
-    return slot * SLOT + shard * (SLOT // shards)
+    return slot * SLOT + shard * step(shards)
+
+
+def step(shards: int) -> int:
+    """Between the mids of neighbouring shards."""
+    return SLOT // shards // 2 * 2
 
 
 def accepted_at(mid: int) -> int:

@@ -93,6 +93,10 @@ class RedisJournal:
         await self._client.set(self._key("shards"), self.shards, nx=True)
         return int(await self._client.get(self._key("shards")) or 0)
 
+    async def shards_in_use(self) -> int:
+        """Of the journal that is there, 0 if there is none; no need to be open."""
+        return int(await self._do(self._client.get(self._key("shards"))) or 0)
+
     async def close(self) -> None:
         for client in (self._client, self._watching):
             try:

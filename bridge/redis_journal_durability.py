@@ -21,9 +21,10 @@ class WeakServer(redis.RedisError):
 
 class Durability:
     """What a server must be set to. `flush_every_second` accepts `appendfsync everysec`, `trusted` a server that does
-    not tell its settings."""
+    not tell its settings. Without `required`, nothing: for who only takes out."""
 
-    def __init__(self, *, flush_every_second: bool = False, trusted: bool = False) -> None:
+    def __init__(self, *, required: bool = True, flush_every_second: bool = False, trusted: bool = False) -> None:
+        self._required = required
         self._flush_every_second = flush_every_second
         self._trusted = trusted
         self._said: str | None = None
@@ -31,6 +32,8 @@ class Durability:
     async def check(self, connection: AbstractConnection) -> None:
         """Logs the new connection in, then looks. Raises `WeakServer`."""
         await connection.on_connect()
+        if not self._required:
+            return
         try:
             await self._check(connection)
         except WeakServer as error:

@@ -47,7 +47,7 @@ end
 
 local function next_position(last, shard, shards)
   local slot = math.max(clock - {EPOCH}, math.floor(last / {SLOT}) + 1)
-  return slot * {SLOT} + shard * math.floor({SLOT} / shards)
+  return slot * {SLOT} + shard * math.floor({SLOT} / shards / 2) * 2
 end
 """
 

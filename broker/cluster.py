@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from aldis.broker.acceptance import tell_sender
 from aldis.broker.cluster_ports import (
     Announced,
     AnyParcel,
@@ -26,6 +27,7 @@ from aldis.broker.cluster_ports import (
     SessionHanded,
     StatusUnavailable,
     TakenOver,
+    Told,
     Transfer,
     UserStatus,
     WakeUp,
@@ -124,6 +126,7 @@ class Cluster:
             Announced: self._announced,
             DeviceMade: self._device_made,
             LeftBehind: lambda _, parcel: self.left_behind(parcel.users),
+            Told: lambda _, parcel: tell_sender(node, parcel),
         }
         inboxes.tell_device = self._tell_device
         self._settle = settings.settle

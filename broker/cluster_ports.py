@@ -194,7 +194,18 @@ class LeftBehind(Parcel, frozen=True, tag=9):
     users: tuple[str, ...]
 
 
-AnyParcel = WakeUp | Passed | Attached | Detached | TakenOver | SessionHanded | Announced | DeviceMade | LeftBehind
+class Told(Parcel, frozen=True, tag=10):
+    """A receipt for one device of a user, about what it sent to `peer`."""
+
+    user: str
+    device: str
+    peer: str
+    payload: bytes
+
+
+AnyParcel = (
+    WakeUp | Passed | Attached | Detached | TakenOver | SessionHanded | Announced | DeviceMade | LeftBehind | Told
+)
 """Everything that a frame may carry."""
 
 

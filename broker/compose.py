@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from aldis.accounts_api.operations import Operations
     from aldis.accounts_api.secrets_file import Secrets
     from aldis.bridge.accounts import Accounts
+    from aldis.broker.compose_journal import JournalSide
     from aldis.broker.http import HttpServer
     from aldis.config.limits import Limits, Timeouts
 
@@ -56,6 +57,7 @@ class Server:
         self._store: Store | None = None
         self._accounts: Accounts | None = None
         self._writer: GroupCommit | None = None
+        self._journal: JournalSide | None = None
         self._keeper: RetainedKeeper | None = None
         self._http: HttpServer | None = None
         self._http_way: Way | None = None
@@ -130,6 +132,10 @@ class Server:
         )
         writer.start()
         self._writer = inboxes.writer = writer
+        if settings.cluster is not None:
+            from aldis.broker.compose_journal import open_journal
+
+            self._journal = await open_journal(settings, inboxes, writer)
         self._accounts = open_accounts(settings, secrets.master_key, self._turn)
         self._keeper = RetainedKeeper(self.node, self._store)
         self._keeper.start()
@@ -153,9 +159,15 @@ class Server:
             holdings=holdings,
             now_ms=wall_clock,
             cluster=self._cluster,
+            journal=self._journal,
         )
         if self._cluster is not None:
             await self._cluster.open()
+        if self._journal is not None:
+            if inboxes.acceptance is not None:
+                self.bus.subscribe(inboxes.acceptance.on_announcement)
+            self._journal.start()
+            await self._journal.emptied(settings.store.wait_at_start)
         if settings.accounts.enabled:
             self._http = self._http_server(secrets, writer)
 
@@ -207,6 +219,8 @@ class Server:
             self._writer.configure(
                 retry=timeouts.commit_retry, limit=limits.commit_batch, linger=timeouts.commit_linger
             )
+        if self._journal is not None:
+            self._journal.configure(limits, timeouts)
 
     def accept(self, settings: Settings) -> None:
         """These are the settings now; whoever looks something up in them finds the new."""
@@ -222,6 +236,8 @@ class Server:
         self.connector.stop_listening()
         if self._cluster is not None:
             self._cluster.holdings.leave_behind()
+        if self._journal is not None:
+            await budget.spend(0.4, "the last append to the journal", self._journal.drained())
         if self._writer is not None:
             # a store that takes nothing: nothing is acknowledged, and the senders still have their messages
             await budget.spend(0.5, "the last commit", self._writer.flush())
@@ -238,6 +254,8 @@ class Server:
             budget.missed("an HTTP request")
         if self._keeper is not None:
             await budget.spend(0.85, "writing retained messages", self._keeper.stop())
+        if self._journal is not None:
+            await budget.spend(0.87, "the journal", self._journal.close(budget.left(0.86)))
         if self._writer is not None:
             await budget.spend(0.9, "the group commit", self._writer.stop(budget.left(0.85)))
         if self._cluster is not None:

@@ -56,6 +56,7 @@ class Figures:
     """
 
     __slots__ = (
+        "accept_seconds",
         "bytes_received",
         "bytes_sent",
         "commit_messages",
@@ -90,6 +91,7 @@ class Figures:
         self.ended: Counter[CloseReason] = Counter()
         self.lag = Histogram(SECONDS)
         self.commit_seconds = Histogram(SECONDS)
+        self.accept_seconds = Histogram(SECONDS)
         self.commit_messages = Histogram(MESSAGES)
 
     def received_on(self, levels: list[str], qos: int) -> None:

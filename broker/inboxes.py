@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
+from aldis.broker.acceptance import Acceptance
 from aldis.broker.connection import Connection
 from aldis.broker.core.feed import Feed
 from aldis.broker.core.packets import Message
@@ -58,6 +59,7 @@ class Inboxes:
         self._attaching: dict[Connection, asyncio.Future[None]] = {}
         self.feeding = Feeding(node, store)
         self.receipts = Receipts(node, store)
+        self.acceptance: Acceptance | None = None  # where a journal accepts messages before the store has them
         self.tell_device: Callable[[str, str], Awaitable[None]] | None = None
         self.on_started: list[Callable[[Connection, list[str]], None]] = []
         node.inboxes = self
@@ -102,10 +104,18 @@ class Inboxes:
         self.receipts.awaits(read, publication)
         self.writer.read(read)
 
+    async def last_seq(self, user: str, device: str, recipient: str) -> int:
+        """The highest `seq` from this device to this recipient that needs not come again. Raises `StoreUnavailable`."""
+        if self.acceptance is not None:
+            return await self.acceptance.last_seq(user, device, recipient)
+        await self.writer.flush()
+        return await self.store.last_seq(user, device, recipient)
+
     # The group commit reports
 
     def committed(self, batch: Batch, committed: Committed) -> None:
-        """Answers the senders, then feeds the receivers, then tells the peers of receipts."""
+        """Answers the senders, then feeds the receivers, then tells the peers of receipts. What comes from a journal
+        has no publication here: its sender has had the answer (`acceptance`)."""
         touched: dict[Device, None] = {}
         attached, elsewhere = self._attached, self.node.elsewhere
         for message, stored in zip(batch.messages, committed.stored, strict=True):

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 
 from aldis.config.entrance import file_problem, key_problem
+from aldis.config.journal import Journal, journal_problems
 from aldis.config.section import Positive, Seconds, Section
 
 _ENVELOPE = 4_096
@@ -107,6 +108,8 @@ class Cluster(Section):
     nodes' clocks may differ by this."""
     max_known_users: Positive = 200_000
     """Users whose nodes this node remembers, about 200 bytes each; those longest unasked are forgotten first."""
+    journal: Journal = Journal()
+    """Where `store.accept` is `journal`: messages that Redis has and the database has not."""
 
 
 def cluster_problems(cluster: Cluster, *, backend: str, max_packet_size: int) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -125,6 +128,10 @@ def cluster_problems(cluster: Cluster, *, backend: str, max_packet_size: int) ->
         yield ("max_frame_size",), f"must not be less than limits.max_packet_size and {_ENVELOPE} bytes"
     if cluster.max_waiting_bytes < cluster.max_frame_size:
         yield ("max_waiting_bytes",), "must not be less than cluster.max_frame_size"
+    for below, text in journal_problems(
+        cluster.journal, max_packet_size=max_packet_size, answer_timeout=cluster.answer_timeout
+    ):
+        yield ("journal", *below), text
     yield from _redis_problems(cluster)
 
 

@@ -255,6 +255,9 @@ def _inconsistencies(settings: Settings) -> Iterator[tuple[Key, str]]:
             settings.cluster, backend=settings.store.backend, max_packet_size=settings.limits.max_packet_size
         )
         yield from ((("cluster", *below), text) for below, text in problems)
+    elif settings.store.accept == "journal":
+        text = "a process without cluster has no journal: it acknowledges a message when the database has it"
+        yield ("store", "accept"), text
     for key, entrance in entrances(settings):
         yield from (((*key, *below), text) for below, text in entrance_problems(entrance))
     nearest = next(folder for folder in (settings.data, *settings.data.absolute().parents) if folder.exists())

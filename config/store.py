@@ -43,6 +43,9 @@ class DatabaseTls(Section):
 class StoreSettings(Section):
     backend: Literal["sqlite", "mysql", "memory", "none"] = "sqlite"
     """`mysql` is MySQL or MariaDB, `none` makes a plain MQTT broker without inboxes (the lab profile)."""
+    accept: Literal["commit", "journal"] = "commit"
+    """What a message to an inbox is acknowledged for: `commit`, the database has it; `journal`, Redis has it in its
+    append-only file, and it is stored as soon as the database takes it (only with `cluster`)."""
     file: str = "aldis.db"
     """SQLite file, relative to the data folder."""
     busy_timeout: Seconds = 5.0

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from aldis.broker.census import Census, take_census
 from aldis.broker.figures import Figures, Histogram
-from aldis.plugins.services import cluster_of, node_of, writer_of
+from aldis.plugins.services import cluster_of, journal_of, node_of, writer_of
 
 
 class Metrics(BasePlugin):  # type: ignore[type-arg]
@@ -37,6 +37,7 @@ class Metrics(BasePlugin):  # type: ignore[type-arg]
         self._node = node_of(context)
         self._writer = writer_of(context)
         self._cluster = cluster_of(context)
+        self._journal = journal_of(context)
         self.configure(self.config)
         # PluginDecisions has the plugins only after all are made
         self._plugins: Callable[[], list[Any]] = lambda: context.plugins
@@ -68,7 +69,7 @@ class Metrics(BasePlugin):  # type: ignore[type-arg]
     async def page(self) -> bytes:
         """Everything, as of now."""
         census = await take_census(self._node)
-        families = [*_counters(self._node.figures), *_gauges(census), *self._others()]
+        families = [*_counters(self._node.figures), *_gauges(census), *self._others(), *await self._of_the_journal()]
         return generate_latest(_Families(families)) + generate_latest(self._registry)
 
     def _others(self) -> Iterator[Metric]:
@@ -86,6 +87,15 @@ class Metrics(BasePlugin):  # type: ignore[type-arg]
                 yield _counter(name, "Of the way to the other nodes; docs/operations.md.", [], [([], count)])
             for name, value in self._cluster.gauges().items():
                 yield _gauge(name, "Of this node among others; docs/operations.md.", value)
+
+    async def _of_the_journal(self) -> list[Metric]:
+        if self._journal is None:
+            return []
+        about = "Of the journal; docs/operations.md."
+        counters = [_counter(name, about, [], [([], count)]) for name, count in self._journal.counters().items()]
+        gauges = [_gauge(name, about, value) for name, value in (await self._journal.gauges()).items()]
+        taken = self._node.figures.accept_seconds
+        return [*counters, *gauges, _histogram("accept_seconds", "Seconds an append to the journal took.", taken)]
 
 
 class _Families(CollectorRegistry):

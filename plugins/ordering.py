@@ -189,7 +189,8 @@ class DeviceStream:
     async def _find(self, item: Publication, id: str) -> None:
         while True:
             try:
-                stored = await self._services.inboxes.store.find(item.user, item.device, id)
+                inboxes = self._services.inboxes
+                stored = await (inboxes.acceptance or inboxes.store).find(item.user, item.device, id)
                 break
             except StoreUnavailable:
                 if item.connection.closed is not None:
@@ -206,8 +207,7 @@ class DeviceStream:
         user, device, recipient = publication.user, publication.device, publication.levels[1]
         while publication.connection.closed is None:
             try:
-                await services.inboxes.writer.flush()
-                last = await services.inboxes.store.last_seq(user, device, recipient)
+                last = await services.inboxes.last_seq(user, device, recipient)
             except StoreUnavailable:
                 await asyncio.sleep(services.settings.timeouts.commit_retry)
                 continue

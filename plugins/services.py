@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -25,6 +25,13 @@ class GroupFigures(Protocol):
     def available(self) -> bool: ...
 
 
+class JournalFigures(Protocol):
+    """What a journal tells of itself."""
+
+    def counters(self) -> Mapping[str, int]: ...
+    async def gauges(self) -> Mapping[str, float]: ...
+
+
 class MissingServices(Exception):
     """An Aldis plugin is configured on a node that has nothing for it: the lab profile, or amqtt's own broker."""
 
@@ -43,6 +50,7 @@ class Services:
     holdings: Holdings
     now_ms: Callable[[], int]
     cluster: Cluster | None = None
+    journal: JournalFigures | None = None
     correspondents: Correspondents = field(init=False)
     """Shared by the plugins that need them, so that they are read once."""
 
@@ -68,6 +76,12 @@ def cluster_of(context: Any) -> Cluster | None:
     """The cluster as the metrics see it, None on a node without others."""
     services = getattr(context, "services", None)
     return services.cluster if isinstance(services, Services) else None
+
+
+def journal_of(context: Any) -> JournalFigures | None:
+    """The journal as the metrics see it, None on a node without one."""
+    services = getattr(context, "services", None)
+    return services.journal if isinstance(services, Services) else None
 
 
 def services_of(context: Any) -> Services:

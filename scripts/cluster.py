@@ -1,6 +1,6 @@
 """A whole cluster on this machine, without containers: `make cluster`, and a library for tests and benchmarks.
 
-    python -m scripts.cluster [--nodes 3] [--no-balancer] [--free-ports] [--data DIR]
+    python -m scripts.cluster [--nodes 3] [--no-balancer] [--free-ports] [--journal] [--data DIR]
 
 MariaDB and Redis, `aldis migrate`, nodes (`aldis node`), the REST API (`aldis accounts`), and a small balancer in front
 of the nodes; each a process with a log of its own. Everything listens on 127.0.0.1. Ctrl-C stops it all; the messages
@@ -26,6 +26,8 @@ from scripts.processes import DidNotStart, Process
 
 Address = tuple[str, int]
 ANY: Address = ("127.0.0.1", 0)
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+"""What Redis needs where messages are acknowledged for being in it (`store.accept: journal`)."""
 ALDIS = Path(sys.executable).with_name("aldis")
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -114,7 +116,8 @@ class Cluster:
     """`start`, then `stop`. `settings` are for every process of ours; those of one node are set on it. Its parts may be
     killed, paused and restarted at will: `mysql`, `redis`, `nodes[i]`, `accounts`, `balancer`.
 
-    Without `fixed` every address is free; with it they are those that `make cluster` prints.
+    With `store.accept: journal` among the settings Redis keeps what it acknowledges. Without `fixed` every address is
+    free; with it they are those that `make cluster` prints.
     """
 
     def __init__(
@@ -134,7 +137,8 @@ class Cluster:
         self.secrets = self.folder / "secrets.json"
         self.settings = dict(settings or {})
         self.mysql = MariaDb(self.folder / "mariadb", self.logs / "mariadb.log")
-        self.redis = Redis(self.folder / "redis", self.logs / "redis.log")
+        journal = self.settings.get("store.accept") == "journal"
+        self.redis = Redis(self.folder / "redis", self.logs / "redis.log", options=DURABLE if journal else ())
         self.nodes = [
             Aldis(self, "node", f"node-{i}", mqtt=port(1890 + i), ws=port(8090 + i), http=port(8010 + i))
             for i in range(1, nodes + 1)
@@ -237,9 +241,16 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=2, metavar="N", choices=range(1, 10), help="1 to 9; default: 2")
     parser.add_argument("--no-balancer", action="store_true", help="nodes only, each on ports of its own")
     parser.add_argument("--free-ports", action="store_true", help="whatever ports are free, in place of the usual ones")
+    parser.add_argument("--journal", action="store_true", help="acknowledge what Redis has (store.accept: journal)")
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "cluster", metavar="DIR")
     options = parser.parse_args()
-    cluster = Cluster(options.data, nodes=options.nodes, balancer=not options.no_balancer, fixed=not options.free_ports)
+    cluster = Cluster(
+        options.data,
+        nodes=options.nodes,
+        balancer=not options.no_balancer,
+        fixed=not options.free_ports,
+        settings={"store.accept": "journal"} if options.journal else None,
+    )
     try:
         with _alone_in(options.data):
             cluster.start()

@@ -51,7 +51,7 @@ class RedisJournals:
 
     async def node(self, **bounds: int) -> Journal:
         server = RedisServer(self._redis.url, connect_timeout=10, answer_timeout=10)
-        journal = RedisJournal(server, Trusting(), JournalBounds(**{"shards": SHARDS, **bounds}), prefix=self._prefix)
+        journal = RedisJournal(server, Durability(required=False), JournalBounds(**{"shards": SHARDS, **bounds}), prefix=self._prefix)
         await journal.open(newest=0)
         self._open.append(journal)
         return journal
@@ -59,11 +59,6 @@ class RedisJournals:
     async def end(self) -> None:
         for journal in self._open:
             await journal.close()
-
-
-class Trusting(Durability):
-    async def check(self, connection: object) -> None:
-        await connection.on_connect()  # type: ignore[attr-defined]
 
 
 JOURNALS: dict[str, Callable[[], Journals]] = {"memory": MemoryJournals, "redis": RedisJournals}
