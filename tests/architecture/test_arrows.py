@@ -63,7 +63,7 @@ RULES = (
         only={
             "aldis": ("aldis.bridge", "aldis.broker.ports", "aldis.broker.cluster_ports", "aldis.broker.journal_ports"),
             "*": (
-                *("aldis", "aiomysql", "aiosqlite", "alembic", "pymysql", "redis", "sqlalchemy"),
+                *("aldis", "aiomysql", "aiosqlite", "alembic", "obstore", "pymysql", "redis", "sqlalchemy"),
                 *("cryptography", "jwt", "msgspec", "uuid_utils"),
             ),
         },
