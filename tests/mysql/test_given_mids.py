@@ -81,22 +81,19 @@ async def test_every_mode_of_the_servers_lock_on_ids(own_server: MariaDb, lock_m
         await one.open()
         await other.open()
         given = highest // 2 * 2 + 50
-        work = [
-            commit(one, *[chat(to="ann") for _ in range(20)], chat(to="ann", mid=given), *[chat(to="ann")] * 5),
-            commit(other, *[chat(to="ben") for _ in range(30)]),
-            commit(other, *[chat(to="cid", mid=given + 2 + 4 * i) for i in range(30)]),
-        ]
-        stored = [*(await work[0]).stored, *[x for y in await asyncio.gather(work[1]) for x in y.stored]]
-        stored += (await work[2]).stored
-        mids = [one.mid for one in stored]
-        assert len(set(mids)) == len(mids)
-        drawn = [mid for mid in mids[:20] + mids[21:26]]
-        assert drawn == sorted(drawn) and drawn[0] > given
-        assert all(mid % 2 for mid in drawn + mids[26:56])
-        assert all((mid + 1) // 2 % increment == min(offset, increment) % increment for mid in drawn)
-        for user, part in [("ann", stored[:26]), ("ben", stored[26:56]), ("cid", stored[56:])]:
+        mixed = [*[chat(to="ann")] * 20, chat(to="ann", mid=given), *[chat(to="ann")] * 5]
+        first, second = await asyncio.gather(commit(one, *mixed), commit(other, *[chat(to="ben")] * 30))
+        third = await commit(other, *[chat(to="cid", mid=given + 2_000 + 4 * i) for i in range(30)])
+        for user, part in [("ann", first.stored), ("ben", second.stored), ("cid", third.stored)]:
             items = await one.items(user, after=part[0].n - 1, limit=100)
-            assert [(item.n, item.mid) for item in items] == [(one.n, one.mid) for one in part]
+            assert [(item.n, item.mid) for item in items] == [(x.n, x.mid) for x in part]
+        drawn = [x.mid for x in first.stored if x.mid != given]
+        assert drawn == sorted(drawn) and drawn[0] > given
+        drawn += [x.mid for x in second.stored]
+        # odd, and half of it is what the server is to draw
+        assert all(mid % 2 and (mid + 1) // 2 % increment == min(offset, increment) % increment for mid in drawn)
+        mids = drawn + [x.mid for x in third.stored]
+        assert len({given, *mids}) == 86
         highest = await one.highest_mid()
         assert highest == max(mids)
         await one.close()
