@@ -187,7 +187,6 @@ class RelationEntry(msgspec.Struct, frozen=True):
     key: Key | None
 
 
-
 class Account(msgspec.Struct, frozen=True):
     """The caller. `device_id` is the device of the access token."""
 
@@ -196,13 +195,14 @@ class Account(msgspec.Struct, frozen=True):
     device_id: str
     admin: bool
 
+
 class DeviceEntry(msgspec.Struct, frozen=True):
     """`last_seen` is null for a device that has logged in but never connected; `name` is empty where none was given."""
 
     device_id: str
+    name: str
     last_seen: int | None
     logged_in: bool
-    name: str
     tokens: int
     current: bool
 
@@ -227,8 +227,6 @@ class IssuedToken(msgspec.Struct, frozen=True):
     expires: int | None
 
 
-class Health(msgspec.Struct, frozen=True):
-    status: Literal["ok"] = "ok"
 class HistoryMessage(msgspec.Struct, frozen=True):
     """`message` is the sender's JSON object as it was published; `ts` is when the server took it."""
 
@@ -292,6 +290,8 @@ class AdminFigures(msgspec.Struct, frozen=True):
     friendships: int
 
 
+class Health(msgspec.Struct, frozen=True):
+    status: Literal["ok"] = "ok"
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -117,7 +117,6 @@ async def make_token(
     data: JSONBody[NewToken], caller: Caller, services: GivenServices, idempotency_key: IdempotencyKey = None
 ) -> IssuedToken:
     """A long-lived MQTT password for one device, for bots and microcontrollers. It does not open this API."""
-    now = services.now()
     return await services.repeating.once(
         caller.user,
         "POST /v1/tokens",
@@ -129,6 +128,7 @@ async def make_token(
 
 
 async def _make_token(data: NewToken, caller: Authenticated, services: Services) -> IssuedToken:
+    now = services.now()
     token = new_device_token()
     entry = TokenEntry(
         token_id=str(uuid_utils.uuid7()),
@@ -166,9 +166,9 @@ async def tokens(
         )
         for entry in await services.accounts.tokens.of(caller.user, now=services.now())
     ]
-
     entries.sort(key=lambda entry: entry.token_id)  # ids rise with time
     return page_of(entries, lambda entry: entry.token_id, path="/v1/tokens", after=after, limit=limit)
+
 
 @delete(
     "/tokens/{token_id:str}",
