@@ -22,6 +22,7 @@ from aldis.accounts_api import (
     friend_routes,
     health_routes,
     history_routes,
+    key_routes,
     login_routes,
 )
 from aldis.accounts_api.answering import BodyTimeout, ConditionalGet
@@ -62,6 +63,7 @@ def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] =
             *login_routes.GUARDED,
             *account_routes.GUARDED,
             *friend_routes.GUARDED,
+            *key_routes.GUARDED,
             *history_routes.GUARDED,
             *device_routes.GUARDED,
             Router(path="/admin", route_handlers=[*admin_routes.ADMINS], guards=[admin_guard(services)]),

@@ -100,6 +100,7 @@ async def remove_device(
     try:
         # After that: were it first, the device could come back with a credential that still stands.
         await services.store.forget_device(caller.user, device)
+        await services.keys.forget(caller.user, device)
         await services.accounts.device_names.change(caller.user, device, "")
     finally:
         services.announcer.announce(logged)

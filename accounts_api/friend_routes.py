@@ -120,6 +120,7 @@ def _entry(relation: Relation) -> RelationEntry:
         name=relation.name,
         state="blocked" if relation.blocked else "friends",
         key=key,
+        key_version=relation.key_version,
     )
 
 

@@ -13,6 +13,7 @@ from aldis.accounts_api.attempts import Attempts
 from aldis.accounts_api.broadcasting import Broadcasting
 from aldis.accounts_api.friendships import Friendships
 from aldis.accounts_api.housekeeping import Housekeeping
+from aldis.accounts_api.key_exchange import KeyExchange
 from aldis.accounts_api.logins import Logins
 from aldis.accounts_api.operations import Operations
 from aldis.accounts_api.own_account import OwnAccount
@@ -42,6 +43,7 @@ class Services:
     access_tokens: AccessTokens
     logins: Logins
     friendships: Friendships
+    keys: KeyExchange
     own_account: OwnAccount
     broadcasting: Broadcasting
     repeating: Repeating
@@ -90,6 +92,7 @@ def assemble(  # noqa: PLR0913 - all that a server has, each by its name
         access_tokens=access_tokens,
         logins=logins,
         friendships=Friendships(accounts, announcer, postbox, settings, now),
+        keys=KeyExchange(accounts, postbox, settings.keys, now),
         own_account=OwnAccount(accounts, logins, passwords, store, announcer, now),
         broadcasting=broadcasting,
         repeating=Repeating(accounts.repeats, signing_key, int(settings.repeat_lifetime * 1000), now),

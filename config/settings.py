@@ -22,6 +22,7 @@ from aldis.config.environment import PREFIX, environment
 from aldis.config.history import History
 from aldis.config.layers import Key, Layer, Layers, SettingsError, dotted, read_yaml, trouble
 from aldis.config.limits import Limits, Timeouts
+from aldis.config.relation_keys import RelationKeys
 from aldis.config.secrecy import quotable
 from aldis.config.section import Positive, Seconds, Section
 from aldis.config.store import StoreSettings, store_problems
@@ -122,6 +123,7 @@ class Accounts(Section):
     cors_origins: tuple[Origin, ...] = ()
     """Web pages of other origins, `https://chat.example.org`, that browsers may let call the API. None by default: the
     web client that comes with the server needs none."""
+    keys: RelationKeys = RelationKeys()
     secret_file: str = "secrets.json"
     """Signing and wrapping keys, relative to the data folder; made with mode 0600 when missing."""
 

@@ -191,13 +191,12 @@ class Relations:
         )
 
 
-def pair_row(user1: str, user2: str) -> Select[int, int, int]:
-    """The row of a pair, under a lock to the end of the transaction."""
-    return (
-        select(im_relation.c.state, im_relation.c.blocked, im_relation.c.key_version)
-        .where(im_relation.c.user_id1 == user1, im_relation.c.user_id2 == user2)
-        .with_for_update()
+def pair_row(user1: str, user2: str, *, lock: bool = True) -> Select[int, int, int]:
+    """The row of a pair, under a lock to the end of the transaction where something is to be changed."""
+    statement = select(im_relation.c.state, im_relation.c.blocked, im_relation.c.key_version).where(
+        im_relation.c.user_id1 == user1, im_relation.c.user_id2 == user2
     )
+    return statement.with_for_update() if lock else statement
 
 
 async def _count(connection: AsyncConnection, statement: Select[int], user: str) -> int:

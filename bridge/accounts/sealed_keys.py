@@ -19,6 +19,7 @@ from aldis.bridge.accounts.errors import LimitReached
 from aldis.bridge.accounts.key_errors import DevicesChanged, NoDeviceKey, NotSealed, UnknownVersion, VersionTaken
 from aldis.bridge.accounts.key_versions import KeyVersions, mark_stale, of_pair
 from aldis.bridge.accounts.pairs import ordered
+from aldis.bridge.accounts.relation_lists import CORRESPONDENTS
 from aldis.bridge.accounts.shared_keys import friends, next_version, open_pair, wanted_by
 from aldis.bridge.accounts.users import is_active
 from aldis.bridge.schema import im_device_key, im_relation_key, im_sealed_key, im_sealed_wish
@@ -84,15 +85,17 @@ class SealedKeys:
 
         return await self._database.write(work)
 
-    async def leave(self, me: str, peer: str) -> bool:
-        """Wants it sealed no longer: the next version may be the server's again. False if that is nothing new. Raises
-        `NotFriends`."""
+    async def leave(self, me: str, peer: str) -> list[str] | None:
+        """Wants it sealed no longer: the next version may be the server's again. Returns who wants it still, None if
+        nothing has changed, or the peer is to hear nothing of it. Raises `NotFriends`."""
 
-        async def work(connection: AsyncConnection) -> bool:
-            await friends(connection, me, peer)
+        async def work(connection: AsyncConnection) -> list[str] | None:
+            _, pair = await friends(connection, me, peer)
             wish = im_sealed_wish.c
             gone = await connection.execute(delete(im_sealed_wish).where(wish.user_id == me, wish.peer == peer))
-            return gone.rowcount > 0
+            if not gone.rowcount or not pair.open:
+                return None
+            return await wanted_by(connection, *ordered(me, peer))
 
         return await self._database.write(work)
 
@@ -103,7 +106,7 @@ class SealedKeys:
         had = im_sealed_key.c
         have = select(had.user_id, had.device_id, had.version).where(had.user_id1 == user1, had.user_id2 == user2)
         async with self._database.read() as connection:
-            await friends(connection, me, peer)
+            await friends(connection, me, peer, lock=False)
             versions = sorted((await connection.scalars(sealed)).all())
             there = {(row.user_id, row.device_id, row.version) for row in (await connection.execute(have)).all()}
             rows = await _devices(connection, me, peer)
@@ -206,11 +209,12 @@ async def forget_device_key(connection: AsyncConnection, user: str, device: str)
 
 
 async def sealed_with(connection: AsyncConnection, me: str) -> list[str]:
-    """The peers with whom both sides want the relation sealed."""
+    """The peers with whom both sides want the relation sealed, neither blocking the other."""
     mine, theirs = im_sealed_wish.alias("mine"), im_sealed_wish.alias("theirs")
     both = (theirs.c.user_id == mine.c.peer) & (theirs.c.peer == mine.c.user_id)
     statement = select(mine.c.peer).join(theirs, both).where(mine.c.user_id == me).order_by(mine.c.peer)
-    return list((await connection.scalars(statement)).all())
+    open_to = set((await connection.scalars(CORRESPONDENTS, {"me": me})).all())
+    return [peer for peer in (await connection.scalars(statement)).all() if peer in open_to]
 
 
 def _own(registered: dict[tuple[str, str], bytes], me: str, device: str) -> bytes:

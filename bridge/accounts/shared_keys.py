@@ -145,9 +145,9 @@ async def open_pair(connection: AsyncConnection, me: str, peer: str) -> int:
     return newest
 
 
-async def friends(connection: AsyncConnection, me: str, peer: str) -> tuple[int, Pair]:
-    """Locks the pair: the newest version of its key, and how the two stand. Raises `NotFriends`."""
-    row = (await connection.execute(pair_row(*ordered(me, peer)))).one_or_none()
+async def friends(connection: AsyncConnection, me: str, peer: str, *, lock: bool = True) -> tuple[int, Pair]:
+    """The newest version of the pair's key, and how the two stand; locks the pair. Raises `NotFriends`."""
+    row = (await connection.execute(pair_row(*ordered(me, peer), lock=lock))).one_or_none()
     if row is None or row.state != RelationState.FRIENDS:
         raise NotFriends(NOT_FRIENDS)
     return row.key_version, Pair(me, peer, RelationState(row.state), row.blocked)

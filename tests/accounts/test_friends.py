@@ -256,7 +256,13 @@ async def test_a_blocked_friendship_sleeps(world: World) -> None:
     assert (await relations(bob))[0]["key"] == key
     assert (await relations(alice))[0]["state"] == "friends", "the blocked one is not told"
     assert (await bob.delete("/v1/blocks/alice")).status_code == 204
-    assert (await relations(bob))[0] == {"user_id": "alice", "name": "", "state": "friends", "key": key}
+    assert (await relations(bob))[0] == {
+        "user_id": "alice",
+        "name": "",
+        "state": "friends",
+        "key": key,
+        "key_version": 1,
+    }
     assert await world.accounts.directory.correspondents("alice") == {"bob"}
     assert len(world.postbox.posted) == told
 
@@ -278,7 +284,8 @@ async def test_a_stranger_can_be_blocked(world: World) -> None:
     assert_problem(await alice.put("/v1/blocks/alice"), 400, "not-with-oneself")
     assert_problem(await alice.put("/v1/blocks/nobody"), 404, "unknown-user")
     assert (await alice.put("/v1/blocks/bob")).status_code == 204
-    assert await relations(alice) == [{"user_id": "bob", "name": "", "state": "blocked", "key": None}]
+    stranger = {"user_id": "bob", "name": "", "state": "blocked", "key": None, "key_version": None}
+    assert await relations(alice) == [stranger]
 
 
 async def test_bad_names_in_paths(world: World) -> None:
