@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from aldis.bridge import sqlite_shards
 from aldis.bridge.sqlite_batch import COMMIT, OUTCOME, SCHEMA
 from aldis.bridge.sqlite_commit import Committer
 from aldis.broker.ports import Batch, CursorMove, Delivered, ReceiptState
@@ -73,3 +74,36 @@ def test_another_batch_of_the_same_words_is_another_one(failing: Failing) -> Non
         committer.commit(connection, Batch([chat()]))
     (stored,) = committer.commit(connection, Batch([chat()])).stored
     assert (stored.n, stored.mid) == (2, 2)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("mids", [(100, 102), (2_000, 100), (2_000, 2_002), (0, 100)])
+def test_a_batch_of_given_mids_again_is_stored_once(failing: Failing, after: bool, mids: tuple[int, int]) -> None:
+    """Also where the highest mid is none of this batch, and does not tell whether it is there."""
+    connection, committer = cast(sqlite3.Connection, failing), Committer()
+    committer.commit(connection, Batch([chat(mid=1_000)]))
+    epoch = sqlite_shards.claim(connection, 3)
+    batch = Batch([chat(mid=mids[0], sync=True), chat(mid=mids[1])], shard=(3, epoch))
+    failing.statement, failing.after = COMMIT, after
+    with pytest.raises(sqlite3.OperationalError):
+        committer.commit(connection, batch)
+    committed = committer.commit(connection, batch)
+    expected = [(2, mids[0] or 1_001, 1, False), (3, mids[1], None, False)]
+    assert [(one.n, one.mid, one.sync_n, one.repeated) for one in committed.stored] == expected
+    items = connection.execute("SELECT n, mid FROM im_offline WHERE to_user_id = 'bob' ORDER BY n").fetchall()
+    assert items == [(1, 1_000), *[(n, mid) for n, mid, _, _ in expected]]
+    (last,) = committer.commit(connection, Batch([chat()])).stored
+    assert (last.n, last.mid) == (4, max(1_000, *[mid for _, mid, _, _ in expected]) + 1)
+
+
+def test_repeats_by_mid_are_none_of_the_batch_in_doubt(failing: Failing) -> None:
+    """All of it was stored before, and the statement that would have found nothing to store fails."""
+    connection, committer = cast(sqlite3.Connection, failing), Committer()
+    first = committer.commit(connection, Batch([chat(mid=100), chat(mid=102)])).stored
+    batch = Batch([chat(mid=100), chat(mid=102)])
+    failing.statement = COMMIT
+    with pytest.raises(sqlite3.OperationalError):
+        committer.commit(connection, batch)
+    assert [(one.mid, one.n, one.repeated) for one in committer.commit(connection, batch).stored] == [
+        (one.mid, one.n, True) for one in first
+    ]
