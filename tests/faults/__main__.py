@@ -17,11 +17,7 @@ from tests.faults import world
 from tests.faults.faults import FAULTS, combined, possible
 from tests.faults.runner import Play, Violation
 
-WORLDS: dict[str, world.Worlds] = {
-    "embedded": world.embedded,
-    "node": world.single_node,
-    "cluster": world.two_nodes,
-}
+WORLDS = {"embedded": world.embedded, "node": world.single_node, "cluster": world.two_nodes}
 
 
 def main() -> int:
@@ -31,6 +27,7 @@ def main() -> int:
     parser.add_argument("--world", choices=WORLDS, default="cluster", help="what is hurt (default cluster)")
     parser.add_argument("--rate", type=float, default=60.0, help="messages a second, about (default 60)")
     parser.add_argument("--quarrels", type=int, default=3, help="friendships that end, and devices kicked (default 3)")
+    parser.add_argument("--shipped", action="store_true", help="with the time-outs and leases that Aldis ships with")
     parser.add_argument("--only", action="append", metavar="FAULT", help="of these faults alone; may be repeated")
     parser.add_argument("--keep", type=Path, default=None, metavar="DIR", help="where histories and logs stay")
     parser.add_argument("--list", action="store_true", help="name the faults, and go")
@@ -44,8 +41,8 @@ def main() -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1, 1_000_000)
     folder = options.keep or Path(tempfile.mkdtemp(prefix="aldis-faults-"))
     print(f"seed {seed}, histories and logs in {folder}", flush=True)
-    with WORLDS[options.world](folder) as stage:
-        play = Play(stage, seed, rate=options.rate, quarrels=options.quarrels)
+    with WORLDS[options.world](folder, quick=not options.shipped) as stage:
+        play = Play(stage, seed, patience=120 if options.shipped else 30, rate=options.rate, quarrels=options.quarrels)
         try:
             play.begin()
             _rounds(play, options.minutes * 60, options.only)

@@ -199,21 +199,36 @@ class ForgetsReceipts(Liar):
         return [packet]
 
 
-LIARS: list[Callable[[], Liar]] = [
-    LosesWhatItAcknowledges,
-    DoublesUnderANewNumber,
-    Reorders,
-    SwapsContents,
-    ForgesDelivered,
-    ForgesRead,
-    AnswersARepeatWithAnotherMid,
-    AcknowledgesWithoutAnAnswer,
-    ChangesMessages,
-    InventsMessages,
-    TellsStrangers,
-    ReceiptsFall,
-    ForgetsReceipts,
+class Together(Liar):
+    """Several liars, each told what those before it have made of a packet."""
+
+    def __init__(self, *liars: Liar) -> None:
+        super().__init__()
+        self.liars = liars
+
+    def down(self, device: str, packet: Packet) -> Iterable[Packet]:
+        packets = [packet]
+        for liar in self.liars:
+            packets = [told for one in packets for told in liar.down(device, one)]
+        return packets
+
+    def up(self, device: str, packet: Packet) -> tuple[Iterable[bytes], Iterable[bytes]]:
+        for liar in self.liars:
+            said, answered = liar.up(device, packet)
+            if said != [packet.raw]:
+                return said, answered
+        return [packet.raw], []
+
+
+GANGS: list[tuple[Callable[[], Liar], ...]] = [
+    (LosesWhatItAcknowledges, ForgesRead, ChangesMessages),
+    (DoublesUnderANewNumber, ForgesDelivered),
+    (Reorders, AnswersARepeatWithAnotherMid),
+    (SwapsContents, AcknowledgesWithoutAnAnswer, ForgetsReceipts),
+    (InventsMessages, ReceiptsFall),
+    (TellsStrangers,),
 ]
+"""Liars whose lies do not hide each other: a round takes some seconds."""
 
 
 class TwoWayLyingProxy(LyingProxy):

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,15 +144,23 @@ class Play:
             [(one.user, one.device) for one in self.cast.devices if one.device not in ("doomed",)],
             lambda node: self.log.note(What.FAULT, kind="killed", node=node) and None,
         )
-        plays = [one.play(scene) for one in faults]
-        for one, play in zip(faults, plays, strict=True):
-            self.log.note(What.FAULT, note=one.name, kind="begins")
-            play.__enter__()
-        time.sleep(max((one.lasts for one in faults), default=0.0))
-        for one, play in reversed(list(zip(faults, plays, strict=True))):
-            play.__exit__(None, None, None)
-            self.log.note(What.FAULT, note=one.name, kind="ends")
-            self.totals["faults"] += 1
+        playing: list[tuple[Fault, AbstractContextManager[None]]] = []
+        try:
+            for one in faults:
+                self.log.note(What.FAULT, note=one.name, kind="begins")
+                play = one.play(scene)
+                play.__enter__()
+                playing.append((one, play))
+            time.sleep(max((one.lasts for one in faults), default=0.0))
+        finally:
+            with ExitStack() as ending:  # all of them, also when one of them fails to
+                for one, play in playing:
+                    ending.callback(self._over, one, play)
+
+    def _over(self, fault: Fault, play: AbstractContextManager[None]) -> None:
+        play.__exit__(None, None, None)
+        self.log.note(What.FAULT, note=fault.name, kind="ends")
+        self.totals["faults"] += 1
 
     def _quarrel(self) -> None:
         """One friendship ends by a block or by removal, one device is kicked."""

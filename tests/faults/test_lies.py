@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.faults import world
-from tests.faults.lying import LIARS, Liar, TwoWayLyingProxy
+from tests.faults.lying import GANGS, Liar, Together, TwoWayLyingProxy
 from tests.faults.runner import Play, Violation
 from tests.faults.world import World
 
@@ -39,10 +39,11 @@ def test_a_proxy_that_tells_the_truth_is_believed(stage: World) -> None:
     assert through(Liar(), stage, 4).totals["messages"] > 100
 
 
-@pytest.mark.parametrize("liar", LIARS, ids=lambda liar: liar.__name__)
-def test_a_lie_is_seen_through(stage: World, liar: Callable[[], Liar]) -> None:
-    told = liar()
+@pytest.mark.parametrize("gang", GANGS, ids=lambda gang: " ".join(liar.__name__ for liar in gang))
+def test_lies_are_seen_through(stage: World, gang: tuple[Callable[[], Liar], ...]) -> None:
+    liars = [liar() for liar in gang]
     with pytest.raises(Violation) as found:
-        through(told, stage, 2)
-    assert told.told, "it has not lied at all"
-    assert f"\n{told.red}: " in str(found.value), found.value
+        through(Together(*liars), stage, 2)
+    for liar in liars:
+        assert liar.told, f"{liar} has not lied at all"
+        assert f"\n{liar.red}: " in str(found.value), found.value

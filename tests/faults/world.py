@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ PATIENT: Mapping[str, object] = {
     "limits.failed_connects_per_minute_per_user": 0,
 }
 """All clients come from one address here, and come back often."""
-QUICK: Mapping[str, object] = {"store.answer_timeout": 2, "store.connect_timeout": 1, "timeouts.commit_retry": 0.1}
+QUICK: dict[str, object] = {"store.answer_timeout": 2, "store.connect_timeout": 1, "timeouts.commit_retry": 0.1}
 """Shorter than the defaults, so that a round of faults is over soon."""
-QUICK_CLUSTER: Mapping[str, object] = {
+QUICK_CLUSTER: dict[str, object] = {
     "cluster.lease": 4,
     "cluster.heartbeat": 0.3,
     "cluster.silence": 1.2,
@@ -168,11 +168,11 @@ def _stop_all(world: World) -> None:
 
 
 @contextmanager
-def embedded(folder: Path) -> Iterator[World]:
-    """`aldis up`: one process on SQLite."""
+def embedded(folder: Path, *, quick: bool = True) -> Iterator[World]:
+    """`aldis up`: one process on SQLite. `quick`: with shorter time-outs than it ships with."""
     with _proxied(folder) as world:
-        settings = {**PATIENT, "store.busy_timeout": 0.3, "timeouts.commit_retry": 0.1}
-        world.accounts = Aldis(folder / "node", settings=settings)
+        settings = {"store.busy_timeout": 0.3, "timeouts.commit_retry": 0.1} if quick else {}
+        world.accounts = Aldis(folder / "node", settings={**PATIENT, **settings})
         world.nodes = [Node("A", world.accounts, world.proxies)]
         world.nodes[0].start()
         world.ask = _sqlite(world.accounts.data / "aldis.db")
@@ -189,7 +189,7 @@ def _sqlite(path: Path) -> Ask:
 
 
 @contextmanager
-def single_node(folder: Path, megabytes: int = 400) -> Iterator[World]:
+def single_node(folder: Path, *, quick: bool = True, megabytes: int = 400) -> Iterator[World]:
     """`aldis up --config mysql`: one process on MariaDB."""
     with _disk(folder / "mariadb", megabytes) as disk, _proxied(folder) as world:
         world.mysql = MariaDb(folder / "mariadb", folder / "mariadb.log")
@@ -201,7 +201,7 @@ def single_node(folder: Path, megabytes: int = 400) -> Iterator[World]:
             port = _proxy(world, node, "mysql", world.mysql.port)
             world.accounts.settings = {
                 **PATIENT,
-                **QUICK,
+                **(QUICK if quick else {}),
                 "store.url": world.mysql.url(port),
                 "store.password_file": world.mysql.password_file,
             }
@@ -214,10 +214,10 @@ def single_node(folder: Path, megabytes: int = 400) -> Iterator[World]:
 
 
 @contextmanager
-def two_nodes(folder: Path, megabytes: int = 400, settings: Mapping[str, object] = QUICK_CLUSTER) -> Iterator[World]:
+def two_nodes(folder: Path, *, quick: bool = True, megabytes: int = 400) -> Iterator[World]:
     """`make cluster`: nodes A and B, MariaDB, Redis, the accounts."""
     with _disk(folder / "mariadb", megabytes) as disk, _proxied(folder) as world:
-        here = cluster.Cluster(folder, balancer=False, settings={**PATIENT, **QUICK, **settings})
+        here = cluster.Cluster(folder, balancer=False, settings={**PATIENT, **(QUICK | QUICK_CLUSTER if quick else {})})
         world.mysql, world.redis = here.mysql, here.redis
         nodes = [Node(name, process, world.proxies) for name, process in zip("AB", here.nodes, strict=True)]
         for node, process in zip(nodes, here.nodes, strict=True):
@@ -267,6 +267,3 @@ def _disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
     finally:
         if mounted:
             subprocess.run(["umount", "-l", folder], check=True)
-
-
-Worlds = Callable[[Path], AbstractContextManager[World]]
