@@ -25,7 +25,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0006"
+REVISION = "0007"
 """The migration that makes what is declared here; `aldis.bridge.migrate` brings a database up to it."""
 
 metadata = MetaData()
@@ -355,4 +355,39 @@ im_sealed_key = Table(
     Column("by_key", _octets(32), nullable=False),
     Column("created", BigInteger, nullable=False),
     Index("im_sealed_key_device", "user_id", "device_id"),
+)
+
+im_file = Table(
+    "im_file",
+    metadata,
+    # a file that a user has uploaded; its bytes are elsewhere (`aldis.bridge.blobs`), under the same id
+    Column("file_id", ExactText(32), primary_key=True),
+    Column("owner", UserId, nullable=False),
+    Column("name", _text(255), nullable=False),
+    Column("mime", _text(127), nullable=False),
+    Column("size", BigInteger, nullable=False),  # while it is uploaded: as much as it may become
+    Column("hash", _octets(32), nullable=True),  # SHA-256
+    Column("state", SmallInteger, nullable=False),  # 0 uploading, 1 there, 2 gone: its bytes are being removed
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=True),  # uploading: until when it may go on; there: until when it is kept
+    Index("im_file_owner", "owner", "state"),
+    Index("im_file_expiry", "state", "expires"),
+)
+
+im_file_grant = Table(
+    "im_file_grant",
+    metadata,
+    # who may fetch a file, beside its owner
+    Column("file_id", ExactText(32), primary_key=True),
+    Column("user_id", UserId, primary_key=True),
+    Column("granted_by", UserId, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+im_storage = Table(
+    "im_storage",
+    metadata,
+    # by its own mark, the storage that belongs to this database
+    Column("name", ExactText(64), primary_key=True),
+    Column("mark", ExactText(64), nullable=False),
 )
