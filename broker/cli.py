@@ -94,6 +94,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate for every listener without one")
         command.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
         command.add_argument("--lan", action="store_true", help="listen on all addresses instead of this machine only")
+    admin = commands.add_parser("admin", help="say who may administer the server")
+    roles = admin.add_subparsers(required=True, metavar="COMMAND")
+    for name, help in (("grant", "make a user an administrator"), ("revoke", "take it back"), ("list", "who is one")):
+        command = roles.add_parser(name, help=help)
+        command.set_defaults(run=_admin, act=name)
+        if name != "list":
+            command.add_argument("user", metavar="USER")
+        command.add_argument("--config", default="embedded", metavar="PROFILE", help=f"{profiles}; default: embedded")
+        command.add_argument("--data", type=Path, metavar="DIR", help="folder for the database and the secrets")
     secrets = commands.add_parser("secrets", help="keys for all processes of a cluster")
     keys = secrets.add_subparsers(required=True, metavar="COMMAND")
     make = keys.add_parser("make", help="make the file that all of them need; never overwrites one")
@@ -176,6 +185,12 @@ def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
         return 1
     print(f"the database is at revision {revision}")
     return 0
+
+
+def _admin(settings: Settings, options: argparse.Namespace) -> int:
+    from aldis.broker.admin_command import administer
+
+    return asyncio.run(administer(settings, options.act, getattr(options, "user", "")))
 
 
 def _up(settings: Settings, options: argparse.Namespace) -> int:

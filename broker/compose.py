@@ -26,6 +26,7 @@ from aldis.broker.node import STARTING, Node
 from aldis.broker.ports import Bus, Store, StoreUnavailable, Writer
 from aldis.broker.postbox import LocalPostbox, wall_clock
 from aldis.broker.retained_keeper import RetainedKeeper
+from aldis.broker.seen_notes import SeenNotes
 from aldis.broker.shutdown import SHUTTING_DOWN, Budget
 from aldis.broker.tls import Certificates, TlsError
 from aldis.config.settings import METRICS, Settings, serves_http
@@ -139,6 +140,7 @@ class Server:
         self._accounts = open_accounts(settings, secrets.master_key, self._turn)
         self._keeper = RetainedKeeper(self.node, self._store)
         self._keeper.start()
+        self.node.on_tick.append(SeenNotes(inboxes).on_tick)
         if settings.cluster is None:
             holdings = await alone(self.node)
         else:
@@ -184,6 +186,7 @@ class Server:
             bus=self.bus,
             postbox=LocalPostbox(writer, wall_clock),
             operations=self._operations(),
+            history=self.settings.history,
         )
         return self._http_on(create_app(services))
 

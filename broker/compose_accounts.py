@@ -101,6 +101,7 @@ class AccountsServer:
             bus=self._outlet.bus,
             postbox=LocalPostbox(self._writer, wall_clock),
             operations=Operations(not_ready=lambda: self.not_ready_reasons),
+            history=settings.history,
         )
         return create_app(services)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aldis.bridge.not_yet import NotYet
 from aldis.broker.ports import Store
 from aldis.config.settings import Settings
 
 if TYPE_CHECKING:
-    from aldis.bridge.accounts import Accounts
+    from aldis.bridge.accounts import Accounts, Database
     from aldis.bridge.mysql_server import MySqlServer
     from aldis.bridge.write_turn import WriteTurn
 
@@ -88,18 +88,23 @@ def _make_store(settings: Settings, turn: WriteTurn) -> Store:
 
 
 def open_accounts(settings: Settings, master_key: bytes, turn: WriteTurn) -> Accounts:
-    from aldis.bridge.accounts import Accounts, Database, open_engine
+    from aldis.bridge.accounts import Accounts
 
-    if settings.store.backend == "mysql":
-        database = Database(mysql_server(settings).engine(), nullcontext())
-    else:
-        database = Database(open_engine(_sqlite_url(settings), busy_timeout=settings.store.busy_timeout), turn)
     return Accounts(
-        database,
+        open_database(settings, turn),
         master_key=master_key,
         max_friends=settings.accounts.max_friends,
         max_requests=settings.accounts.max_friend_requests,
     )
+
+
+def open_database(settings: Settings, turn: AbstractAsyncContextManager[Any]) -> Database:
+    """The accounts' tables; `turn` is the write turn of this process on SQLite. Raises `StartFailed`."""
+    from aldis.bridge.accounts import Database, open_engine
+
+    if settings.store.backend == "mysql":
+        return Database(mysql_server(settings).engine(), nullcontext())
+    return Database(open_engine(_sqlite_url(settings), busy_timeout=settings.store.busy_timeout), turn)
 
 
 def migrate_database(settings: Settings) -> str:
