@@ -33,6 +33,9 @@ set_tcp_nodelay {nodelay}
 """Its defaults but for the limits. No log and no $SYS figures: only the relay is measured."""
 
 
+_given: set[int] = set()
+
+
 class ServerError(Exception):
     """A server did not start, or ended by itself; the text carries the end of its log."""
 
@@ -164,6 +167,11 @@ def _tail(log: Path) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has, and that was not given out before: the system may offer the same one again at once."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
