@@ -40,6 +40,10 @@ class Broadcasting:
         self.asked.set()
         return broadcast
 
+    async def waiting(self) -> bool:
+        """Whether there is a broadcast that has not come to everybody."""
+        return await self._broadcasts.unfinished() is not None
+
     async def send_some(self) -> bool:
         """One batch of the oldest unfinished broadcast; false if there is none. Raises `StoreUnavailable`."""
         broadcast = await self._broadcasts.unfinished()

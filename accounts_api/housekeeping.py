@@ -44,16 +44,13 @@ class Housekeeping:
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         settings = self._settings
-        never = asyncio.Event()
         self._tasks = [
-            loop.create_task(self._repeat("history", self.fill, settings.fill_interval, never), name="history"),
-            loop.create_task(
-                self._repeat("retention", self.let_go, settings.retention_interval, never), name="retention"
-            ),
-            loop.create_task(
-                self._repeat("broadcasts", self._broadcast, BROADCAST_INTERVAL, self._broadcasting.asked),
-                name="broadcasts",
-            ),
+            loop.create_task(work, name=name)
+            for name, work in (
+                ("history", self._regularly("history", self.fill, settings.fill_interval)),
+                ("retention", self._regularly("retention", self.let_go, settings.retention_interval)),
+                ("broadcasts", self._when_asked("broadcasts", self.broadcast)),
+            )
         ]
 
     async def stop(self) -> None:
@@ -64,26 +61,41 @@ class Housekeeping:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def _repeat(
-        self, name: str, work: Callable[[Step], Awaitable[None]], interval: float, asked: asyncio.Event
-    ) -> None:
+    async def _regularly(self, name: str, work: Work, interval: float) -> None:
+        """A round of ours keeps the others from theirs for as long."""
         while True:
-            patience = interval
+            done = await self._round(name, work, rest=int(interval * 900))
+            await asyncio.sleep(interval if done else min(interval, _AFTER_TROUBLE))
+
+    async def _when_asked(self, name: str, work: Work) -> None:
+        asked = self._broadcasting.asked
+        while True:
             try:
-                step = Step(self._accounts, name, self._holder, self._now, self._settings.pause)
-                if await step.begin():
-                    await work(step)
-                    await step.end()
-            except StoreUnavailable as error:
-                logger.info("%s goes on later: %s", name, error)
-                patience = min(interval, _AFTER_TROUBLE)
-            except Exception:
-                # what is wrong with one round must not end all others
-                logger.exception("%s has failed; it is tried again", name)
+                # a look costs no write
+                wanted = await self._broadcasting.waiting()
+            except StoreUnavailable:
+                wanted = False
+            if wanted:
+                await self._round(name, work, rest=0)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(BROADCAST_INTERVAL):
                     await asked.wait()
             asked.clear()
+
+    async def _round(self, name: str, work: Work, *, rest: int) -> bool:
+        """False if it could not be done now."""
+        try:
+            step = Step(self._accounts, name, self._holder, self._now, self._settings.pause)
+            if await step.begin():
+                await work(step)
+                await step.end(rest)
+            return True
+        except StoreUnavailable as error:
+            logger.info("%s goes on later: %s", name, error)
+        except Exception:
+            # what is wrong with one round must not end all others
+            logger.exception("%s has failed; it is tried again", name)
+        return False
 
     async def fill(self, step: Step) -> None:
         """One round over all inboxes, from where the last one was left."""
@@ -155,7 +167,8 @@ class Housekeeping:
             if not mid or not await step.next(""):
                 return
 
-    async def _broadcast(self, step: Step) -> None:
+    async def broadcast(self, step: Step) -> None:
+        """Sends until no broadcast is unfinished."""
         while await self._broadcasting.send_some():
             if not await step.next(""):
                 return
@@ -193,6 +206,9 @@ class Step:
         await self._chores.leave(self._name, self._holder, place=place, until=now + LEASE)
         return True
 
-    async def end(self) -> None:
-        """The round is through; the next one begins at the beginning, here or elsewhere."""
-        await self._chores.leave(self._name, self._holder, place="", until=0)
+    async def end(self, rest: int) -> None:
+        """The round is through; the next one begins at the beginning, here, or elsewhere after `rest` milliseconds."""
+        await self._chores.leave(self._name, self._holder, place="", until=self._now() + rest if rest else 0)
+
+
+Work = Callable[[Step], Awaitable[None]]
