@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aldis.broker.ports import CursorMove, MidTaken, Read, Store, Stored
+from aldis.broker.ports import CursorMove, MidTaken, NewMessage, Read, Store, Stored
 from tests.contract.stores import Reopen, chat, commit
 
 FAR = 2**50
@@ -141,6 +141,22 @@ async def test_an_id_decides_before_a_given_mid(store: Store) -> None:
         assert (stored[4].mid, stored[4].n) == (104, 3)
     assert await store.find("alice", "phone", '"b"') is None
     assert await store.head("bob") == 3
+
+
+@pytest.mark.parametrize("others", [[], [chat(mid=200)], [chat('"b"', mid=200), chat('"c"', mid=102)]])
+async def test_an_id_decides_where_nobody_has_looked_for_repeats_yet(reopen: Reopen, others: list[NewMessage]) -> None:
+    """A look costs something: back ends do it once they have met a repeat."""
+    store = reopen()
+    await store.open()
+    await commit(store, chat('"a"', mid=100), chat(mid=102))
+    await store.close()
+    store = reopen()
+    await store.open()
+    try:
+        repeat = chat('"a"', mid=200 if others else 102)
+        assert (await commit(store, *others, repeat)).stored[-1] == Stored(100, 1, 1_000, None, True)
+    finally:
+        await store.close()
 
 
 async def test_an_id_decides_within_one_batch(store: Store) -> None:
