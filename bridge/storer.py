@@ -15,7 +15,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from aldis.bridge.journal_entries import UnreadableEntry, decode_entry
@@ -37,23 +37,31 @@ have gone back, there may be entries before where we were."""
 RENEWALS = 3
 """In the time of one lease."""
 
+LEASES, STORING = "taking shards of the journal", "storing what the journal has accepted"
+
 ATTEMPTS = 3
 """Of a message that the store refuses by itself, before it is set aside."""
 
 
 class _Held:
-    """A shard of ours: its epoch once it is claimed, how far we have stored, and what could not be removed yet."""
+    """A shard of ours: its epoch once it is claimed, how far we have stored, what could not be removed yet, and until
+    when (loop time) it stands still because of an entry that can neither be stored nor set aside."""
 
-    __slots__ = ("epoch", "position", "untrimmed")
+    __slots__ = ("epoch", "position", "still_until", "untrimmed")
 
     def __init__(self) -> None:
         self.epoch = 0
         self.position = 0
+        self.still_until = 0.0
         self.untrimmed: Entry | None = None
 
 
 class _Lost(Exception):
     """The shard is not ours any more."""
+
+
+class _Stuck(Exception):
+    """An entry can neither be stored nor set aside."""
 
 
 class Storer:
@@ -93,7 +101,7 @@ class Storer:
         self._busy: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        self._trouble: str | None = None
+        self._troubles: set[str] = set()
         self._idle = 0
 
     def configure(self, *, retry: float, limit: int) -> None:
@@ -108,8 +116,8 @@ class Storer:
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self._keep(self._renew, self._lease / RENEWALS), name="journal leases"),
-            loop.create_task(self._keep(self._store_round, 0.0), name="storers"),
+            loop.create_task(self._keep(LEASES, self._renew, self._lease / RENEWALS), name="journal leases"),
+            loop.create_task(self._keep(STORING, self._store_round, 0.0), name="storers"),
         ]
 
     async def stop(self, timeout: float) -> None:
@@ -126,14 +134,14 @@ class Storer:
         with suppress(JournalUnavailable):
             await self._journal.leave(self.name)
 
-    async def _keep(self, work: Callable[[], object], pause: float) -> None:
+    async def _keep(self, what: str, work: Callable[[], Awaitable[None]], pause: float) -> None:
         while not self._stopping:
             try:
-                await work()  # type: ignore[misc]
-                self._well()
+                await work()
+                self._well(what)
                 seconds = pause
             except (JournalUnavailable, StoreUnavailable) as error:
-                self._said(str(error))
+                self._said(what, error)
                 seconds = self._retry
             except Exception:
                 # the other shards, and the next attempt, have their turn; what was not stored stays in the journal
@@ -142,15 +150,16 @@ class Storer:
             if seconds:
                 await asyncio.sleep(seconds)
 
-    def _said(self, text: str) -> None:
-        if self._trouble is None:
-            logger.warning("storing what the journal has accepted is held up: %s", text)
-        self._trouble = text
+    def _said(self, what: str, error: Exception) -> None:
+        """Once per trouble."""
+        if what not in self._troubles:
+            logger.warning("%s is held up: %s", what, error)
+        self._troubles.add(what)
 
-    def _well(self) -> None:
-        if self._trouble is not None:
-            self._trouble = None
-            logger.info("storing what the journal has accepted goes on")
+    def _well(self, what: str) -> None:
+        if what in self._troubles:
+            self._troubles.discard(what)
+            logger.info("%s goes on", what)
 
     # Leases
 
@@ -184,7 +193,10 @@ class Storer:
             if held.untrimmed is not None:
                 await self._remove(shard, held, held.untrimmed)
                 self.figures["removed_late"] += 1
-        positions = {shard: held.position for shard, held in self._held.items() if held.epoch}
+        now = asyncio.get_running_loop().time()
+        positions = {
+            shard: held.position for shard, held in self._held.items() if held.epoch and held.still_until <= now
+        }
         if not positions:
             await asyncio.sleep(min(WAIT, self._retry))
             return
@@ -205,6 +217,14 @@ class Storer:
             except _Lost:
                 if self._held.get(shard) is mine and not self._stopping:
                     self._lose(shard, "another node has claimed it")
+            except _Stuck as stuck:
+                if not mine.still_until:
+                    logger.error(
+                        "shard %d of the journal stands still, its next message cannot be stored: %s", shard, stuck
+                    )
+                mine.still_until = asyncio.get_running_loop().time() + self._retry
+            else:
+                mine.still_until = 0.0
             finally:
                 self._busy = None
 
@@ -246,7 +266,7 @@ class Storer:
                 committed = await self._store.commit(batch)
                 break
             except StoreUnavailable as error:
-                self._said(str(error))
+                self._said(STORING, error)
             except ShardLost as error:
                 raise _Lost from error
             except MidTaken as error:
@@ -257,13 +277,13 @@ class Storer:
                 continue
             except Exception as error:  # noqa: BLE001 - whatever the store has against them, it is told to the operator
                 refused += 1
-                logger.warning("the store refuses %d messages of the journal: %r", len(messages), type(error).__name__)
+                logger.warning("the store refuses %d messages of the journal: %s", len(messages), type(error).__name__)
                 if len(messages) > 1 or refused >= ATTEMPTS:
                     return f"{type(error).__name__}: {error}"[:500]
             if self._stopping or self._held.get(shard) is not held:
                 raise _Lost
             await asyncio.sleep(self._retry)
-        self._well()
+        self._well(STORING)
         self.figures["stored"] += len(messages)
         try:
             self._on_stored(batch, committed)
@@ -290,12 +310,9 @@ class Storer:
         held.untrimmed = None
 
     async def _set_aside(self, shard: int, held: _Held, entry: Entry, reason: str) -> None:
-        """Waits for room among the poisoned where there is none: without a trace no message is given up."""
-        while not await self._journal.set_aside(shard, entry, reason):
-            self._said(f"a message of shard {shard} cannot be stored, and no more can be set aside: {reason}")
-            if self._stopping or self._held.get(shard) is not held:
-                raise _Lost
-            await asyncio.sleep(self._retry)
+        """Raises `_Stuck` where there is no room among the poisoned: without a trace no message is given up."""
+        if not await self._journal.set_aside(shard, entry, reason):
+            raise _Stuck(reason)
         held.position = entry.position
         self.figures["poisoned"] += 1
         logger.error("message %d of the journal cannot be stored and is set aside: %s", entry.mid, reason)
