@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.params import QueryParameter
 
 from aldis.accounts_api.authentication import Caller, GivenServices
-from aldis.accounts_api.bodies import HistoryPage
+from aldis.accounts_api.bodies import USER_ID, HistoryPage
 from aldis.accounts_api.problems import declared
 
 TAGS = ["history"]
@@ -59,6 +59,9 @@ async def messages(
     """What the caller and `peer` have written to each other, also before a block or the end of a friendship, and also
     if the peer's account is gone. Without `after` the newest first, those with ids below `before`; with `after` the
     oldest first, those with ids above it. A page may be shorter than `limit`; follow `next` until it is null."""
+    if not USER_ID.fullmatch(peer):
+        # the pattern above is what clients see; its `$` lets a newline through
+        raise HTTPException(status_code=400, detail="peer: not a user id")
     if before is not None and after is not None:
         raise HTTPException(status_code=400, detail="before and after: only one of the two")
     entries, more = await services.accounts.history.page(caller.user, peer, before=before, after=after, limit=limit)

@@ -48,3 +48,8 @@ _numbers = itertools.count(1)
 def new_name(prefix: str = "aldis_test") -> str:
     """A name that no database has yet. The test user may do everything in databases called `aldis…`."""
     return f"{prefix}_{next(_numbers)}"
+
+
+def shared_database(name: str) -> MySqlServer:
+    """The same database with whatever is in it."""
+    return _shared(name)

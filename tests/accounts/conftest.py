@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aldis.config.settings import Accounts as AccountsSettings
+from tests.accounts.talking import Talk, talking
 from tests.accounts.world import World
 
 
@@ -24,3 +25,9 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path, settings: Accoun
         yield world
     finally:
         await world.stop()
+
+
+@pytest.fixture
+async def talk(world: World, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Talk]:
+    async with talking(world, tmp_path, request.node.callspec.params["world"]) as talk:
+        yield talk
