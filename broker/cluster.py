@@ -35,7 +35,7 @@ from aldis.broker.cluster_ports import (
 from aldis.broker.core.packets import Message
 from aldis.broker.core.reasons import CloseReason
 from aldis.broker.elsewhere import SYNC, SYSTEM, Elsewhere
-from aldis.broker.holdings import Holdings
+from aldis.broker.holdings import AT_ONCE, Holdings
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.ownership import Ownership
 from aldis.broker.pipeline import INBOX_LEVELS, SERVER
@@ -297,6 +297,12 @@ class Cluster:
             for lost in await self.holdings.restore():
                 holding = lost.holding
                 self._takeovers.lost(holding.user, holding.device)
+            # Whoever has asked the user status before it knew us again believes that these users are not here.
+            if users := self.holdings.users():
+                for at in range(0, len(users), AT_ONCE):
+                    self._transfer.tell(Attached(tuple(users[at : at + AT_ONCE])))
+                await self._transfer.settled(self._settle)
+                self.sweep.soon()
         except StatusUnavailable:
             return
         finally:

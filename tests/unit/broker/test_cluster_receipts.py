@@ -8,6 +8,8 @@ from typing import Any
 
 from aldis.broker.cluster_ports import Passed
 from aldis.broker.core.envelope import render_delivered, render_read
+from aldis.broker.core.whereabouts import NOWHERE
+from aldis.broker.holdings import Lost
 from aldis.broker.ports import ReceiptState, StoreUnavailable
 from tests.unit.broker.chat import Friends, Person, Shared, Store, chatting
 from tests.unit.broker.lab import until
@@ -119,3 +121,29 @@ async def test_receipts_are_told_once_the_store_is_back() -> None:
         pad = await chat.person("ann", "pad")
         assert await message(pad) == {"type": "delivered", "up_to": sent["mid"]}
         assert store.refusals == 0
+
+
+async def test_who_was_asked_for_while_the_user_status_did_not_know_its_node_is_found_again() -> None:
+    """A node is thawed after its lease; before it has told again whom it holds, another one asks, and remembers that
+    Ben is nowhere. No sweep is due for half a minute."""
+    async with nodes(FRIENDS) as made:
+        ann, ben = await made[0].person("ann"), await made[1].person("ben")
+        asking, holding = made[0].cluster, made[1].cluster
+        assert asking is not None and holding is not None
+        restore, gate = holding.holdings.restore, asyncio.Event()
+
+        async def later() -> list[Lost]:
+            await gate.wait()
+            return await restore()
+
+        holding.holdings.restore = later  # type: ignore[method-assign]
+        made.board.flush()
+        known = asking._elsewhere.whereabouts
+        known.missed()
+        ann.say("ben", {"id": 1, "body": 1}, id=1)
+        await until(lambda: known.known.get("ben") is NOWHERE)
+        gate.set()
+        assert (await message(ben))["body"] == 1
+        await until(lambda: known.known.get("ben") == frozenset("b"))
+        ann.say("ben", {"id": 2, "body": 2}, id=2)
+        assert (await message(ben))["body"] == 2
