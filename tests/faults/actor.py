@@ -125,7 +125,8 @@ class Actor(threading.Thread):
         )
         try:
             client.connect(host, port, self._keep_alive)
-            while not self.over.is_set() and time.monotonic() < leaving:
+            # nobody leaves by itself while all are to come to rest
+            while not self.over.is_set() and (time.monotonic() < leaving or not self.publishing.is_set()):
                 ended = client.loop(TICK)
                 if ended:
                     self._lost(self._refused or paho.error_string(ended), name)
