@@ -12,6 +12,8 @@ from tests.faults.lying import GANGS, Liar, Together, TwoWayLyingProxy
 from tests.faults.runner import Play, Violation
 from tests.faults.world import World
 
+pytestmark = pytest.mark.timeout(120)
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:

@@ -19,6 +19,8 @@ from tests.faults.world import World
 SEED = 20_261_123
 RATE = 80.0
 
+pytestmark = pytest.mark.timeout(180)  # a violation is waited for; what is well takes some seconds
+
 
 class Stage:
     """The cluster and who plays on it. After a violation others play: what went wrong once is not found again."""
