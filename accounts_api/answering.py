@@ -43,7 +43,10 @@ class BodyTimeout(ASGIMiddleware):
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError as error:
-                raise HTTPException(status_code=408, detail="the body did not arrive in time") from error
+                # the rest of the body must not be taken for another request
+                headers = {"Connection": "close"}
+                detail = "the body did not arrive in time"
+                raise HTTPException(status_code=408, detail=detail, headers=headers) from error
             complete = message["type"] != "http.request" or not message["more_body"]
             return cast("HTTPReceiveMessage", message)
 
