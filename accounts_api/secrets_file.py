@@ -2,24 +2,28 @@
 
 `{"version": 1, "signing_key": base64, "master_key": base64}`, 32 random bytes each. The signing key proves access
 tokens; the master key opens the relation keys in the database, so a backup of the database is worth nothing without
-this file. Losing the file ends every login and every relation key: back it up, apart from the database.
+this file. While master keys are exchanged there is `more_master_keys`, too, a list: the database says by their ids
+which of them all wraps. Losing the file ends every login and every relation key: back it up, apart from the database.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import fcntl
 import hmac
 import json
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 KEY_BYTES = 32
 _VERSION = 1
+_MORE = "more_master_keys"
 _TRANSFER = b"aldis: frames between nodes, 1"
 
 
@@ -33,6 +37,11 @@ class Secrets:
 
     signing_key: bytes = field(repr=False)
     master_key: bytes = field(repr=False)
+    more_master_keys: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @property
+    def master_keys(self) -> tuple[bytes, ...]:
+        return (self.master_key, *self.more_master_keys)
 
     @property
     def transfer_key(self) -> bytes:
@@ -78,6 +87,44 @@ def make(path: Path) -> None:
         raise SecretsError(f"{path} is there already and stays: its keys may be in use")
 
 
+def change_master_keys(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Replaces the master keys in `path` by what `change` makes of them; at least one. Whole or not at all, with the
+    owner and mode that the file has; one process at a time. Raises `SecretsError`, and what `change` raises."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            found = _load(path)
+            master, *more = change(list(found.master_keys))
+            _replace(path, Secrets(found.signing_key, master, tuple(more)))
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _replace(path: Path, new: Secrets) -> None:
+    document: dict[str, Any] = {"version": _VERSION, "signing_key": _text(new.signing_key)}
+    document["master_key"] = _text(new.master_key)
+    if new.more_master_keys:
+        document[_MORE] = [_text(key) for key in new.more_master_keys]
+    old = path.stat()
+    draft = _write_draft(path, document)
+    try:
+        if (old.st_uid, old.st_gid) != (os.getuid(), os.getgid()):
+            os.chown(draft, old.st_uid, old.st_gid)
+        draft.chmod(stat.S_IMODE(old.st_mode))
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _text(key: bytes) -> str:
+    return base64.b64encode(key).decode()
+
+
 def _load(path: Path) -> Secrets:
     with path.open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode
@@ -97,11 +144,17 @@ def _load(path: Path) -> Secrets:
         raise _damaged(path, f"not JSON (at byte {getattr(error, 'pos', 0)})") from None
     if not isinstance(document, dict) or document.get("version") != _VERSION:
         raise _damaged(path, f"not a secrets file of version {_VERSION}")
-    return Secrets(_key(path, document, "signing_key"), _key(path, document, "master_key"))
+    more = document.get(_MORE, [])
+    if not isinstance(more, list):
+        raise _damaged(path, f"{_MORE} is not a list")
+    return Secrets(
+        _key(path, document.get("signing_key"), "signing_key"),
+        _key(path, document.get("master_key"), "master_key"),
+        tuple(_key(path, one, f"{_MORE}[{place}]") for place, one in enumerate(more)),
+    )
 
 
-def _key(path: Path, document: dict[str, Any], name: str) -> bytes:
-    value = document.get(name)
+def _key(path: Path, value: Any, name: str) -> bytes:
     try:
         key = base64.b64decode(value, validate=True) if isinstance(value, str) else b""
     except (binascii.Error, ValueError):
@@ -122,15 +175,10 @@ def _damaged(path: Path, why: str) -> SecretsError:
 def _make(path: Path) -> bool:
     """False: somebody has made it before, and it is untouched."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"version": _VERSION}
-    keys = {name: base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode() for name in ("signing_key", "master_key")}
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    document: dict[str, Any] = {"version": _VERSION}
+    keys = {name: _text(secrets.token_bytes(KEY_BYTES)) for name in ("signing_key", "master_key")}
+    draft = _write_draft(path, document | keys)
     try:
-        with open(descriptor, "w", encoding="ascii") as file:
-            json.dump(document | keys, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
         try:
             # A link, not a rename: it fails where another process was first, instead of replacing its keys.
             os.link(draft, path)
@@ -140,6 +188,21 @@ def _make(path: Path) -> bool:
         return True
     finally:
         draft.unlink()
+
+
+def _write_draft(path: Path, document: dict[str, Any]) -> Path:
+    """A new file beside `path`, on disk; nothing is left of one that could not be written."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:
+            json.dump(document, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        draft.unlink()
+        raise
+    return draft
 
 
 def _sync_folder(folder: Path) -> None:

@@ -30,6 +30,15 @@ def main(argv: list[str] | None = None) -> int:
         from aldis.broker.tls_dev import main as tls
 
         return tls(arguments[1:])
+    if arguments[:1] == ["keys"]:
+        from aldis.broker.compose_keys import main as keys
+
+        os.umask(0o077)
+        return keys(arguments[1:])
+    if arguments[:1] == ["journal"]:
+        from aldis.broker.journal_command import main as journal
+
+        return journal(arguments[1:])
     options = _parser().parse_args(arguments)
     if getattr(options, "make_secrets", False):
         return _make_secrets(options.file)
@@ -108,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     make = keys.add_parser("make", help="make the file that all of them need; never overwrites one")
     make.set_defaults(make_secrets=True)
     make.add_argument("file", type=Path, metavar="FILE")
+    commands.add_parser("keys", help="list and exchange master keys (aldis keys --help)")
+    commands.add_parser("journal", help="see what is accepted and not stored yet (aldis journal --help)")
     commands.add_parser("tls", help="make certificates to try TLS with (aldis tls dev --help)")
     commands.add_parser("demo", help="play a conversation against a running server (aldis demo --help)")
     return parser

@@ -18,7 +18,7 @@ from aldis.broker.arrival import Way
 from aldis.broker.cluster import Cluster
 from aldis.broker.compose_cluster import alone, among_others, links
 from aldis.broker.compose_http import http_server, open_ways
-from aldis.broker.compose_secrets import open_secrets
+from aldis.broker.compose_secrets import master_keys, open_secrets
 from aldis.broker.compose_store import StartFailed, open_accounts, open_store
 from aldis.broker.connector import Connector, ConnectorError
 from aldis.broker.inboxes import Inboxes
@@ -137,7 +137,9 @@ class Server:
             from aldis.broker.compose_journal import open_journal
 
             self._journal = await open_journal(settings, inboxes, writer)
-        self._accounts = open_accounts(settings, secrets.master_key, self._turn)
+        self._accounts = open_accounts(settings, master_keys(settings, secrets), self._turn)
+        if settings.accounts.enabled:
+            await self._accounts.check_master_keys()
         self._keeper = RetainedKeeper(self.node, self._store)
         self._keeper.start()
         self.node.on_tick.append(SeenNotes(inboxes).on_tick)

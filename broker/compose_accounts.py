@@ -12,7 +12,7 @@ from aldis.bridge.group_commit import GroupCommit
 from aldis.bridge.write_turn import WriteTurn
 from aldis.broker.compose_bus import Outlet, open_bus
 from aldis.broker.compose_http import http_server, open_ways
-from aldis.broker.compose_secrets import open_secrets
+from aldis.broker.compose_secrets import master_keys, open_secrets
 from aldis.broker.compose_store import StartFailed, open_accounts, open_store
 from aldis.broker.logs import set_up_logging
 from aldis.broker.ports import Store, StoreUnavailable
@@ -81,7 +81,8 @@ class AccountsServer:
 
         settings, turn = self.settings, WriteTurn()
         self._store = await open_store(settings, turn, migrating=False)
-        self._accounts = open_accounts(settings, secrets.master_key, turn)
+        self._accounts = open_accounts(settings, master_keys(settings, secrets), turn)
+        await self._accounts.check_master_keys()
         self._outlet = await open_bus(settings, secrets, self._accounts.directory)
         self._writer = GroupCommit(
             self._store,

@@ -14,6 +14,7 @@ from aldis.config.settings import Settings
 
 if TYPE_CHECKING:
     from aldis.bridge.accounts import Accounts, Database
+    from aldis.bridge.accounts.master_keys import MasterKeys
     from aldis.bridge.mysql_server import MySqlServer
     from aldis.bridge.write_turn import WriteTurn
 
@@ -87,7 +88,7 @@ def _make_store(settings: Settings, turn: WriteTurn) -> Store:
     return store
 
 
-def open_accounts(settings: Settings, master_key: bytes, turn: WriteTurn) -> Accounts:
+def open_accounts(settings: Settings, master_key: MasterKeys, turn: WriteTurn) -> Accounts:
     from aldis.bridge.accounts import Accounts
 
     return Accounts(

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aldis.bridge.accounts.database import Database
 from aldis.bridge.accounts.relation_keys import UNNAMED, KeyDamaged, KeyWrap
 from aldis.bridge.schema import im_master_key, im_relation_key, im_sealed_key, im_sealed_wish
+from aldis.broker.ports import StoreUnavailable
 
 WRAPS, OPENS = 1, 0
 """`im_master_key.state`."""
@@ -91,8 +92,8 @@ class KeyVersions:
         return self.wrap.open(row.master_id, row.encrypt_key, user1, user2, row.version)
 
     async def check_masters(self) -> None:
-        """Raises `MasterKeyMissing` or `KeyDamaged` unless this process can open what is in the database. Changes
-        nothing."""
+        """Raises `MasterKeyMissing`, or `StoreUnavailable` where no id is written down, unless this process can open
+        what is in the database. Changes nothing."""
         async with self._database.read() as connection:
             used = (await connection.scalars(select(_key.master_id).where(_key.master_id > UNNAMED).distinct())).all()
             named = (await connection.scalars(select(im_master_key.c.master_id).where(_WRAPS))).all()
@@ -100,7 +101,13 @@ class KeyVersions:
         for master_id in sorted({*used, *named}):
             self.wrap.masters.cipher(master_id)
         if unnamed is not None:
-            self.opened(unnamed.user_id1, unnamed.user_id2, unnamed)
+            try:
+                self.opened(unnamed.user_id1, unnamed.user_id2, unnamed)
+            except KeyDamaged as error:
+                raise StoreUnavailable(
+                    "relation keys in the database do not open under the master key of this server "
+                    f"({', '.join(self.wrap.masters.ids())}): give it the one that wrapped them, from a backup"
+                ) from error
 
 
 _ROWS: Select[Any] = select(_key.user_id1, _key.user_id2, _key.version, _key.master_id, _key.encrypt_key)

@@ -63,7 +63,7 @@ class Accounts:
         await self._database.ready()
 
     async def check_master_keys(self) -> None:
-        """Raises `MasterKeyMissing` or `KeyDamaged` unless the relation keys here can be opened. Changes nothing."""
+        """Raises `StoreUnavailable` unless the relation keys here can be opened. Changes nothing."""
         await self._versions.check_masters()
 
     async def close(self) -> None:

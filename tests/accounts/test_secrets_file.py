@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from aldis.accounts_api.secrets_file import Secrets, SecretsError, load, load_or_make, make
+from aldis.accounts_api.secrets_file import Secrets, SecretsError, change_master_keys, load, load_or_make, make
 
 
 def document(path: Path) -> dict[str, object]:
@@ -134,3 +135,46 @@ def test_the_key_of_frames_comes_from_the_file_and_is_none_of_its_keys() -> None
     assert keys.transfer_key.hex() == "b40b46efca5b90181d0419984170cb72e8901dc835d077d133209acc8fd7766b"
     assert keys.transfer_key != Secrets(b"t" * 32, b"m" * 32).transfer_key
     assert "transfer" not in repr(keys)
+
+
+def test_master_keys_are_replaced_whole_and_with_the_files_mode(tmp_path: Path) -> None:
+    path = tmp_path / "aldis.json"
+    before = load_or_make(path)
+    path.chmod(0o640)
+    new = b"n" * 32
+    change_master_keys(path, lambda there: [*there, new])
+    changed = load(path)
+    assert changed.master_keys == (before.master_key, new) and changed.signing_key == before.signing_key
+    assert path.stat().st_mode & 0o777 == 0o640
+    change_master_keys(path, lambda there: there[1:])
+    assert load(path) == Secrets(before.signing_key, new) and "more" not in path.read_text()
+    assert "nnnn" not in repr(changed)
+
+    def fail(_: list[bytes]) -> list[bytes]:
+        raise RuntimeError("halfway")
+
+    kept = path.read_bytes()
+    with pytest.raises(RuntimeError):
+        change_master_keys(path, fail)
+    assert path.read_bytes() == kept and [one.name for one in tmp_path.iterdir()] == ["aldis.json"]
+
+
+def test_of_several_who_add_a_master_key_none_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "aldis.json"
+    load_or_make(path)
+    new = [bytes([number]) * 32 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: change_master_keys(path, lambda there: [*there, key]), new))
+    assert set(load(path).more_master_keys) == set(new)
+
+
+@pytest.mark.parametrize("more", ['"SECRET"', "{}", '["c2hvcnQ="]', "[7]", '["SECRET*SECRET*SECRET*"]'])
+def test_damaged_further_master_keys_are_refused(tmp_path: Path, more: str) -> None:
+    path = tmp_path / "aldis.json"
+    path.write_text(
+        f'{{"version": 1, "signing_key": "{GOOD_KEY}", "master_key": "{GOOD_KEY}", "more_master_keys": {more}}}'
+    )
+    path.chmod(0o600)
+    with pytest.raises(SecretsError, match=r"is damaged: more_master_keys") as refused:
+        load(path)
+    assert "SECRET" not in str(refused.value) and GOOD_KEY not in str(refused.value)
