@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aldis.bridge.group_commit import GroupCommit
 from aldis.bridge.journal_bounds import JournalBounds
+from aldis.bridge.journal_entries import UnreadableEntry, decode_entry
 from aldis.bridge.journal_writer import JournalWriter
 from aldis.bridge.redis_journal import RedisJournal
 from aldis.bridge.redis_journal_durability import Durability
@@ -182,6 +183,34 @@ def make_journal(cluster: ClusterSettings, shards: int, *, checked: bool = True)
         required=checked, flush_every_second=settings.flush_every_second, trusted=settings.trust_durability
     )
     return RedisJournal(redis_server(cluster), durability, bounds, prefix=cluster.prefix)
+
+
+async def existing_journal(settings: Settings) -> RedisJournal:
+    """The one that is in Redis, for an operator. Raises `StartFailed` where there is none, `JournalUnavailable`."""
+    if settings.cluster is None:
+        raise StartFailed("a process without cluster has no journal")
+    journal = make_journal(settings.cluster, settings.cluster.journal.shards, checked=False)
+    try:
+        shards = await journal.shards_in_use()
+    finally:
+        await journal.close()
+    if not shards:
+        raise StartFailed("there is no journal in this Redis")
+    return make_journal(settings.cluster, shards, checked=False)
+
+
+def describe_entry(data: bytes) -> dict[str, object]:
+    """For an operator: all but the content."""
+    try:
+        message = decode_entry(data)
+    except UnreadableEntry as error:
+        return {"entry": f"{error} ({len(data)} bytes)"}
+    return {
+        "from": f"{message.sender}, device {message.device}",
+        "to": message.recipient,
+        "id": message.id if message.id is not None else "none",
+        "content": f"{len(message.content)} bytes",
+    }
 
 
 async def _shards_in_use(cluster: ClusterSettings) -> int:
