@@ -19,6 +19,7 @@ from aldis.accounts_api import (
     account_routes,
     admin_routes,
     device_routes,
+    file_routes,
     friend_routes,
     health_routes,
     history_routes,
@@ -53,7 +54,11 @@ def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] =
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         services.housekeeping.start()
+        if services.file_housekeeping is not None:
+            services.file_housekeeping.start()
         yield
+        if services.file_housekeeping is not None:
+            await services.file_housekeeping.stop()
         await services.housekeeping.stop()
         services.passwords.close()
 
@@ -66,6 +71,7 @@ def create_app(services: Services, *, extra: Sequence[ControllerRouterHandler] =
             *key_routes.GUARDED,
             *history_routes.GUARDED,
             *device_routes.GUARDED,
+            *file_routes.GUARDED,
             Router(path="/admin", route_handlers=[*admin_routes.ADMINS], guards=[admin_guard(services)]),
         ],
         middleware=[ConditionalGet()],

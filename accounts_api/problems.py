@@ -12,7 +12,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from aldis.accounts_api.bodies import Problem
 from aldis.accounts_api.operations import NotReady
-from aldis.bridge.accounts import errors, key_errors
+from aldis.bridge.accounts import errors, file_errors, key_errors
 from aldis.bridge.credentials import CredentialError
 from aldis.broker.ports import StoreUnavailable
 
@@ -51,6 +51,16 @@ TYPES: dict[type[Exception], tuple[int, str, str]] = {
     errors.AccountRefused: (401, "unauthorised", "Not authorised"),
     CredentialError: (401, "invalid-token", "Invalid token"),
     errors.HistoryBehind: (503, "history-behind", "History not ready"),
+    file_errors.UnknownFile: (404, "unknown-file", "No such file"),
+    file_errors.UploadTimeout: (408, "upload-timeout", "Upload took too long"),
+    file_errors.FileTooLarge: (413, "too-large", "Request too large"),
+    file_errors.TypeRefused: (415, "type-refused", "File type refused"),
+    file_errors.RangeOutside: (416, "range-not-satisfiable", "Range not satisfiable"),
+    file_errors.HashMismatch: (422, "hash-mismatch", "Hash does not match"),
+    file_errors.MalformedUpload: (400, "invalid-request", "Invalid request"),
+    file_errors.NoRoom: (507, "storage-full", "Storage full"),
+    file_errors.TooManyTransfers: (429, "too-many-transfers", "Too many transfers"),
+    file_errors.FilesBusy: (503, "files-busy", "Too many transfers on the server"),
     errors.HashingBusy: (503, "busy", "Server busy"),
     errors.AccountsBusy: (429, "too-many-attempts", "Too many attempts"),
     StoreUnavailable: (503, "unavailable", "Store unavailable"),
@@ -77,10 +87,12 @@ _WORDS = {
     409: "It cannot be done as things stand",
     408: "The body did not arrive in time",
     413: "The body is too large",
-    415: "The body is not application/json",
+    415: "The body, or the file, is of a type that is not taken here",
     422: "The Idempotency-Key was used for another request",
     429: "Too many attempts; see Retry-After",
     503: "The server or its store cannot do it now; see Retry-After",
+    416: "The file has no such part",
+    507: "There is no room for it",
 }
 
 
@@ -99,6 +111,8 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
     detail = str(error)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, file_errors.RangeOutside):
+        headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, errors.AccountsBusy):
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, StoreUnavailable):

@@ -11,6 +11,8 @@ from aldis.accounts_api.addresses import client_address
 from aldis.accounts_api.announcing import Announcer
 from aldis.accounts_api.attempts import Attempts
 from aldis.accounts_api.broadcasting import Broadcasting
+from aldis.accounts_api.file_housekeeping import FileHousekeeping
+from aldis.accounts_api.filing import Filing
 from aldis.accounts_api.friendships import Friendships
 from aldis.accounts_api.housekeeping import Housekeeping
 from aldis.accounts_api.key_exchange import KeyExchange
@@ -54,6 +56,8 @@ class Services:
     settings: AccountsSettings
     now: Callable[[], int]
     operations: Operations = field(default_factory=Operations)
+    filing: Filing | None = None
+    file_housekeeping: FileHousekeeping | None = None
 
     def address_of(self, request: Request[Any, Any, Any]) -> str:
         """From where the request comes, as far as we may believe it."""
@@ -72,8 +76,9 @@ def assemble(  # noqa: PLR0913 - all that a server has, each by its name
     now: Callable[[], int] = wall_clock,
     operations: Operations | None = None,
     history: HistorySettings | None = None,
+    filing: Filing | None = None,
 ) -> Services:
-    """The services over these back ends. Whoever opened `accounts` and `store` closes them."""
+    """The services over these back ends; without `filing` no files are taken. Whoever opened them closes them."""
     passwords = Passwords(concurrency=settings.hashing_concurrency, queue=settings.hashing_queue)
     access_tokens = AccessTokens(signing_key)
     announcer = Announcer(bus)
@@ -103,4 +108,6 @@ def assemble(  # noqa: PLR0913 - all that a server has, each by its name
         settings=settings,
         now=now,
         operations=replace(operations or Operations(), look=look),
+        filing=filing,
+        file_housekeeping=None if filing is None else FileHousekeeping(accounts, filing, now),
     )

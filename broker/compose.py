@@ -17,6 +17,7 @@ from aldis.bridge.write_turn import WriteTurn
 from aldis.broker.arrival import Way
 from aldis.broker.cluster import Cluster
 from aldis.broker.compose_cluster import alone, among_others, links
+from aldis.broker.compose_files import FileStorage
 from aldis.broker.compose_http import http_server, open_ways
 from aldis.broker.compose_secrets import master_keys, open_secrets
 from aldis.broker.compose_store import StartFailed, open_accounts, open_store
@@ -61,6 +62,7 @@ class Server:
         self._journal: JournalSide | None = None
         self._keeper: RetainedKeeper | None = None
         self._http: HttpServer | None = None
+        self._files: FileStorage | None = None
         self._http_way: Way | None = None
 
     @property
@@ -180,6 +182,7 @@ class Server:
         from aldis.accounts_api.services import assemble
 
         assert self._accounts is not None and self._store is not None
+        self._files = FileStorage(self.settings, self._accounts)
         services = assemble(
             settings=self.settings.accounts,
             accounts=self._accounts,
@@ -188,6 +191,7 @@ class Server:
             bus=self.bus,
             postbox=LocalPostbox(writer, wall_clock),
             operations=self._operations(),
+            filing=self._files.filing,
             history=self.settings.history,
         )
         return self._http_on(create_app(services))
@@ -257,6 +261,8 @@ class Server:
         self.node.stop()
         if self._http is not None and not await self._http.stop(budget.left(0.8)):
             budget.missed("an HTTP request")
+        if self._files is not None:
+            await self._files.close()
         if self._keeper is not None:
             await budget.spend(0.85, "writing retained messages", self._keeper.stop())
         if self._journal is not None:

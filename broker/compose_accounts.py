@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aldis.bridge.group_commit import GroupCommit
 from aldis.bridge.write_turn import WriteTurn
 from aldis.broker.compose_bus import Outlet, open_bus
+from aldis.broker.compose_files import FileStorage
 from aldis.broker.compose_http import http_server, open_ways
 from aldis.broker.compose_secrets import master_keys, open_secrets
 from aldis.broker.compose_store import StartFailed, open_accounts, open_store
@@ -47,6 +48,7 @@ class AccountsServer:
         self._writer: GroupCommit | None = None
         self._outlet: Outlet | None = None
         self._http: HttpServer | None = None
+        self._files: FileStorage | None = None
 
     @property
     def http_address(self) -> tuple[str, int] | None:
@@ -94,6 +96,7 @@ class AccountsServer:
             linger=settings.timeouts.commit_linger,
         )
         self._writer.start()
+        self._files = FileStorage(settings, self._accounts)
         services = assemble(
             settings=settings.accounts,
             accounts=self._accounts,
@@ -102,6 +105,7 @@ class AccountsServer:
             bus=self._outlet.bus,
             postbox=LocalPostbox(self._writer, wall_clock),
             operations=Operations(not_ready=lambda: self.not_ready_reasons),
+            filing=self._files.filing,
             history=settings.history,
         )
         return create_app(services)
@@ -153,6 +157,8 @@ class AccountsServer:
     async def _close(self, budget: Budget) -> None:
         if self._http is not None and not await self._http.stop(budget.left(0.5)):
             budget.missed("an HTTP request")
+        if self._files is not None:
+            await self._files.close()
         if self._writer is not None:
             await budget.spend(0.7, "the group commit", self._writer.stop(budget.left(0.65)))
         if self._outlet is not None:

@@ -19,6 +19,7 @@ from aldis.config.addresses import Address, collide
 from aldis.config.cluster import Cluster, cluster_problems
 from aldis.config.entrance import Entrance, Network, Tls, entrance_problems
 from aldis.config.environment import PREFIX, environment
+from aldis.config.files import Files, files_problems
 from aldis.config.history import History
 from aldis.config.layers import Key, Layer, Layers, SettingsError, dotted, read_yaml, trouble
 from aldis.config.limits import Limits, Timeouts
@@ -31,6 +32,7 @@ __all__ = [
     "PROFILES",
     "Accounts",
     "Cluster",
+    "Files",
     "History",
     "Http",
     "Limits",
@@ -48,7 +50,7 @@ PROFILES = Path(__file__).parent
 """Where the shipped profiles live: `embedded.yaml`, `mysql.yaml`, `node.yaml`, `accounts.yaml`, `lab.yaml`."""
 
 METRICS = "aldis.plugins.metrics.Metrics"
-FIXED = ("data", "listeners", "http", "store", "cluster", "accounts", "history")
+FIXED = ("data", "listeners", "http", "store", "cluster", "accounts", "history", "files")
 """What takes effect only at the next start."""
 
 Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.-]+(:\d{1,5})?$")]
@@ -154,6 +156,7 @@ class Settings(BaseSettings):
     """Other nodes on the same database, and Redis between them. Without it this process is the only one."""
     accounts: Accounts = Accounts()
     history: History = History()
+    files: Files = Files()
     logging: Logging = Logging()
     plugins: dict[DottedPath, dict[str, Any]] = Field(default_factory=dict)
     """amqtt plugins by dotted path, in the order in which they handle a publish, each with its own options."""
@@ -252,6 +255,7 @@ def _inconsistencies(settings: Settings) -> Iterator[tuple[Key, str]]:
         if collide(address, other):
             yield second, f"{other} is taken by {dotted(first)} ({address})"
     yield from ((("store", *below), text) for below, text in store_problems(settings.store))
+    yield from ((("files", *below), text) for below, text in files_problems(settings.files))
     if settings.cluster is not None:
         problems = cluster_problems(
             settings.cluster, backend=settings.store.backend, max_packet_size=settings.limits.max_packet_size

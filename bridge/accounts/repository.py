@@ -9,6 +9,8 @@ from aldis.bridge.accounts.chores import Chores
 from aldis.bridge.accounts.database import Database
 from aldis.bridge.accounts.device_names import DeviceNames
 from aldis.bridge.accounts.directory import AccountsDirectory
+from aldis.bridge.accounts.file_cleaning import FileCleaning
+from aldis.bridge.accounts.files import Files
 from aldis.bridge.accounts.history import History
 from aldis.bridge.accounts.history_filling import HistoryFilling
 from aldis.bridge.accounts.key_versions import KeyVersions
@@ -57,6 +59,8 @@ class Accounts:
         self.history = History(database, self.filling)
         self.retention = Retention(database)
         self.chores = Chores(database)
+        self.files = Files(database)
+        self.file_cleaning = FileCleaning(database)
 
     async def ready(self) -> None:
         """Raises `StoreUnavailable` unless the database answers."""

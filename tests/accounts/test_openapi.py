@@ -19,7 +19,7 @@ from aldis.config.settings import Accounts as AccountsSettings
 from tests.accounts.world import World, assert_problem
 
 PROMISED = {
-    ("post", "/v1/users"): {201, 400, 409, 413, 415, 429, 503},
+    ("post", "/v1/users"): {201, 400, 409, 413, 415, 422, 429, 503},
     ("post", "/v1/login"): {200, 400, 401, 413, 415, 429, 503},
     ("post", "/v1/token/refresh"): {200, 400, 401, 413, 415, 503},
     ("post", "/v1/logout"): {204, 401, 503},
@@ -39,14 +39,42 @@ PROMISED = {
     ("delete", "/v1/friends/{user_id}"): {204, 400, 401, 404, 503},
     ("put", "/v1/blocks/{user_id}"): {204, 400, 401, 404, 503},
     ("delete", "/v1/blocks/{user_id}"): {204, 400, 401, 404, 503},
-    ("get", "/v1/devices"): {200, 401, 503},
+    ("get", "/v1/messages"): {200, 400, 401, 503},
+    ("get", "/v1/account"): {200, 401, 503},
+    ("put", "/v1/account/password"): {204, 400, 401, 413, 415, 503},
+    ("post", "/v1/account/logout"): {204, 401, 503},
+    ("post", "/v1/account/deletion"): {204, 400, 401, 413, 415, 503},
+    ("get", "/v1/devices"): {200, 400, 401, 503},
+    ("patch", "/v1/devices/{device_id}"): {204, 400, 401, 404, 413, 415, 503},
     ("delete", "/v1/devices/{device_id}"): {204, 400, 401, 404, 503},
-    ("post", "/v1/tokens"): {201, 400, 401, 409, 413, 415, 503},
-    ("get", "/v1/tokens"): {200, 401, 503},
+    ("post", "/v1/tokens"): {201, 400, 401, 409, 413, 415, 422, 503},
+    ("get", "/v1/tokens"): {200, 400, 401, 503},
     ("delete", "/v1/tokens/{token_id}"): {204, 400, 401, 404, 503},
+    ("post", "/v1/files"): {201, 400, 401, 404, 408, 409, 413, 415, 422, 429, 503, 507},
+    ("get", "/v1/files/{file_id}"): {200, 206, 304, 400, 401, 404, 416, 429, 503},
+    ("head", "/v1/files/{file_id}"): {200, 206, 304, 400, 401, 404, 416, 429, 503},
+    ("post", "/v1/files/{file_id}/grants"): {204, 400, 401, 404, 409, 413, 415, 429, 503},
+    ("delete", "/v1/files/{file_id}"): {204, 400, 401, 404, 429, 503},
+    ("get", "/v1/admin/users"): {200, 400, 401, 403, 503},
+    ("get", "/v1/admin/users/{user_id}"): {200, 400, 401, 403, 404, 503},
+    ("post", "/v1/admin/users/{user_id}/disable"): {204, 400, 401, 403, 404, 503},
+    ("post", "/v1/admin/users/{user_id}/enable"): {204, 400, 401, 403, 404, 503},
+    ("post", "/v1/admin/users/{user_id}/kick"): {204, 400, 401, 403, 404, 503},
+    ("get", "/v1/admin/figures"): {200, 401, 403, 503},
+    ("post", "/v1/admin/broadcasts"): {202, 400, 401, 403, 409, 413, 415, 422, 503},
+    ("get", "/v1/admin/broadcasts"): {200, 400, 401, 403, 503},
+    ("get", "/v1/admin/broadcasts/{broadcast_id}"): {200, 400, 401, 403, 404, 503},
     ("get", "/healthz"): {200},
     ("get", "/readyz"): {200, 503},
 }
+
+
+OPEN = ("/v1/users", "/v1/login", "/v1/token/refresh", "/healthz", "/readyz")
+
+
+def for_all(call: tuple[str, str], statuses: set[int]) -> set[int]:
+    """Who has a token calls only so often; a body must arrive in time."""
+    return ({429} if call[1] not in OPEN else set()) | ({408} if 413 in statuses else set())
 
 
 async def openapi(world: World) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ import httpx
 import uvicorn
 
 from aldis.accounts_api.app import create_app
+from aldis.accounts_api.filing import Filing
 from aldis.accounts_api.services import Services, assemble, wall_clock
 from aldis.bridge import migrate
 from aldis.bridge.accounts import Accounts, Database, open_engine
+from aldis.bridge.blobs import Blobs
+from aldis.bridge.disk_blobs import DiskBlobs
 from aldis.bridge.memory import MemoryStore
 from aldis.bridge.write_turn import WriteTurn
 from aldis.broker.ports import Announcement, BusHandler, Store, StoreUnavailable
+from aldis.config.files import Files as FilesSettings
 from aldis.config.settings import Accounts as AccountsSettings
 from tests.databases import empty_database
 
@@ -81,7 +86,14 @@ class World:
     """One running server and its recorders. `shift` milliseconds are added to the wall clock."""
 
     def __init__(
-        self, folder: Path, settings: AccountsSettings, *, back_end: str = "sqlite", store: Store | None = None
+        self,
+        folder: Path,
+        settings: AccountsSettings,
+        *,
+        back_end: str = "sqlite",
+        store: Store | None = None,
+        files: FilesSettings | None = None,
+        blobs: Blobs | None = None,
     ) -> None:
         self.settings = settings
         self.turn: WriteTurn | nullcontext[None]
@@ -103,6 +115,11 @@ class World:
         self.postbox = RecordingPostbox()
         self.store = store or MemoryStore()
         self.shift = 0
+        self.pool = ThreadPoolExecutor(4)
+        self.blobs = blobs or DiskBlobs(folder / "files", self.pool)
+        self.filing = Filing(
+            self.accounts.files, self.accounts.file_cleaning, self.blobs, self.pool, files or FilesSettings(), self.now
+        )
         self.services: Services = assemble(
             settings=settings,
             accounts=self.accounts,
@@ -111,6 +128,7 @@ class World:
             bus=self.bus,
             postbox=self.postbox,
             now=self.now,
+            filing=self.filing,
         )
         self.app = create_app(self.services)
         self.client: httpx.AsyncClient
@@ -133,6 +151,7 @@ class World:
         self._server.should_exit = True
         await self._serving
         await self.accounts.close()
+        self.pool.shutdown()
 
     async def register(self, *users: str) -> None:
         for user in users:
