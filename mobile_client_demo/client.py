@@ -17,7 +17,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from aldis.mobile_client_demo.encryption import CannotDecrypt, Keyring, encrypt
+from aldis.mobile_client_demo.encryption import CannotDecrypt, Keyring
 from aldis.mobile_client_demo.journal import (
     Arrived,
     Disconnected,
@@ -180,7 +180,7 @@ class Client:
         """A new message with its id and seq that has not left yet; `publish` sends it."""
         fields: dict[str, Any] = {"type": "text"}
         if encrypted:
-            fields |= encrypt(self._keys.newest(to), sender=self.user, recipient=to, text=text)
+            fields |= self._keys.encrypt(to, sender=self.user, text=text)
         else:
             fields["body"] = text
         return self.outbox.new(to, text, fields, ordered=ordered)

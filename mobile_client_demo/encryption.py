@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 ALGORITHM = "A256GCM"
 KEY_BYTES = 32
 NONCE_BYTES = 12
+MESSAGES_PER_KEY = 2**25
+"""Of one device: after so many it asks for a new version. `docs/encryption.md` says why."""
 
 
 class CannotDecrypt(Exception):
@@ -97,14 +99,28 @@ class Keyring:
 
     def __init__(self) -> None:
         self._keys: dict[str, dict[int, RelationKey]] = {}
+        self._used: dict[tuple[str, int], int] = {}
 
     def add(self, friend: str, key: RelationKey) -> None:
         self._keys.setdefault(friend, {})[key.version] = key
+
+    def version(self, friend: str, version: int) -> RelationKey | None:
+        return self._keys.get(friend, {}).get(version)
 
     def newest(self, friend: str) -> RelationKey:
         """Raises `KeyError` where there is no key: not a friend, or the relations were not fetched yet."""
         versions = self._keys[friend]
         return versions[max(versions)]
+
+    def encrypt(self, friend: str, *, sender: str, text: str) -> dict[str, Any]:
+        """`encrypt` to this friend with the newest key, counted. Raises `KeyError` as `newest`."""
+        key = self.newest(friend)
+        self._used[friend, key.version] = self._used.get((friend, key.version), 0) + 1
+        return encrypt(key, sender=sender, recipient=friend, text=text)
+
+    def is_worn(self, friend: str) -> bool:
+        """Whether it is time for a new version: the newest key has encrypted as much here as one device should."""
+        return self._used.get((friend, self.newest(friend).version), 0) >= MESSAGES_PER_KEY
 
     def decrypt(self, friend: str, *, sender: str, recipient: str, content: dict[str, Any]) -> str:
         """The text of a message between the owner and `friend`. Raises `CannotDecrypt`, also for a plain message."""

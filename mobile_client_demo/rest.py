@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from aldis.mobile_client_demo.encryption import ALGORITHM, RelationKey
+from aldis.mobile_client_demo.encryption import ALGORITHM, KEY_BYTES, RelationKey
 
 
 class RestError(Exception):
@@ -57,6 +57,49 @@ class Relation:
     key: RelationKey | None
 
 
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """A sealed key as a device has wrapped it for the calling one, with the public key that it had then."""
+
+    wrapped: bytes
+    by_user: str
+    by_device: str
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVersion:
+    """`key` where the server made it; else `check`, and `wrapped` once somebody has wrapped it for this device."""
+
+    version: int
+    key: RelationKey | None
+    check: bytes | None
+    wrapped: WrappedKey | None
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    newest: int
+    sealed: bool
+    versions: list[KeyVersion]
+
+
+@dataclass(frozen=True, slots=True)
+class FriendDevice:
+    """A device of one of two friends, with its public key and the sealed versions that it lacks."""
+
+    user: str
+    device: str
+    public_key: bytes
+    missing: list[int]
+
+    def row(self, wrapped: bytes) -> dict[str, str]:
+        """A key that was wrapped for it, as the server takes it."""
+        key, blob = (base64.b64encode(value).decode() for value in (self.public_key, wrapped))
+        return {"user_id": self.user, "device_id": self.device, "public_key": key, "wrapped": blob}
+
+
 class Rest:
     """One server's accounts API. Every call takes at most `timeout` seconds per network step."""
 
@@ -93,6 +136,45 @@ class Rest:
         if not isinstance(answer, list):
             raise Garbled("GET /v1/relations: the answer is not a list")
         return [Relation(_text(row, "user_id"), _text(row, "state"), _key(row)) for row in answer]
+
+    def keys(self, login: Login, friend: str) -> Keys:
+        """Every version of the key that the user shares with this friend."""
+        answer = self._call("GET", f"/v1/relations/{quote(friend, safe='')}/keys", None, login)
+        return _keys(answer)
+
+    def rotate_key(self, login: Login, friend: str, after: int) -> Keys:
+        """The newest version, made now unless it is newer than `after` already."""
+        return _keys(
+            self._call("POST", f"/v1/relations/{quote(friend, safe='')}/rotate-key?after={after}", None, login)
+        )
+
+    def register_key(self, login: Login, public_key: bytes) -> None:
+        self._call("PUT", "/v1/device-key", {"public_key": base64.b64encode(public_key).decode()}, login)
+
+    def friend_devices(self, login: Login, friend: str) -> list[FriendDevice]:
+        answer = self._call("GET", f"/v1/relations/{quote(friend, safe='')}/devices", None, login)
+        if not isinstance(answer, list):
+            raise Garbled("the devices are no list")
+        return [
+            FriendDevice(
+                _text(row, "user_id"), _text(row, "device_id"), _octets(row, "public_key"), list(row["missing"])
+            )
+            for row in answer
+        ]
+
+    def want_sealed(self, login: Login, friend: str) -> bool:
+        """Whether it is sealed now: both want it."""
+        answer = self._call("PUT", f"/v1/relations/{quote(friend, safe='')}/sealed", None, login)
+        return _text(answer, "mode") == "sealed"
+
+    def store_sealed(self, login: Login, friend: str, version: int, check: bytes, keys: list[dict[str, str]]) -> None:
+        body = {"version": version, "check": base64.b64encode(check).decode(), "keys": keys}
+        self._call("POST", f"/v1/relations/{quote(friend, safe='')}/sealed-keys", body, login)
+
+    def add_sealed(self, login: Login, friend: str, version: int, keys: list[dict[str, str]]) -> int:
+        """How many devices lacked it."""
+        path = f"/v1/relations/{quote(friend, safe='')}/sealed-keys/{version}"
+        return int(self._call("PUT", path, {"keys": keys}, login)["added"])
 
     def remove_device(self, login: Login, device: str) -> None:
         self._call("DELETE", f"/v1/devices/{quote(device, safe='')}", None, login)
@@ -154,3 +236,32 @@ def _key(row: dict[str, Any]) -> RelationKey | None:
         return RelationKey(key["version"], base64.b64decode(_text(key, "key"), validate=True))
     except (binascii.Error, ValueError) as error:
         raise Garbled(f"a relation's key cannot be used: {error}") from error
+
+
+def _octets(row: object, name: str) -> bytes:
+    try:
+        return base64.b64decode(_text(row, name), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Garbled(f"{name} is not base64") from error
+
+
+def _keys(answer: Any) -> Keys:
+    rows = answer.get("keys") if isinstance(answer, dict) else None
+    if not isinstance(rows, list) or type(answer.get("newest")) is not int:
+        raise Garbled("the keys of a relation must be newest, mode and keys")
+    return Keys(answer["newest"], _text(answer, "mode") == "sealed", [_key_version(row) for row in rows])
+
+
+def _key_version(row: Any) -> KeyVersion:
+    if not isinstance(row, dict) or type(row.get("version")) is not int or row.get("alg") != ALGORITHM:
+        raise Garbled(f"a key must be version, alg {ALGORITHM} and more")
+    if row.get("kind") == "server":
+        key = _octets(row, "key")
+        if len(key) != KEY_BYTES:
+            raise Garbled(f"a relation's key has {len(key)} bytes")
+        return KeyVersion(row["version"], RelationKey(row["version"], key), None, None, bool(row.get("stale")))
+    wrapped, by = None, row.get("by")
+    if row.get("wrapped") is not None:
+        public_key = _octets(by, "public_key")
+        wrapped = WrappedKey(_octets(row, "wrapped"), _text(by, "user_id"), _text(by, "device_id"), public_key)
+    return KeyVersion(row["version"], None, _octets(row, "check"), wrapped, bool(row.get("stale")))

@@ -1,4 +1,4 @@
-"""The story of Alice and Bob: ten scenes, each of which holds the server to some of its promises.
+"""The story of Alice and Bob: twelve scenes, each of which holds the server to some of its promises.
 
 A scene that finds a promise broken ends there; the next one starts from whatever state is left.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from aldis.mobile_client_demo import key_scenes
 from aldis.mobile_client_demo import promises as rules
 from aldis.mobile_client_demo.client import Client
 from aldis.mobile_client_demo.encryption import CannotDecrypt, decrypt
@@ -35,6 +36,7 @@ PROMISES = {
     "repeat": "the same id published again is the same message: one mid, delivered once",
     "sync": "another device of the sender gets a copy of all it sends, in order, and every message to it",
     "gap": "messages that arrive with a gap in seq are held back and delivered in order",
+    **key_scenes.PROMISES,
     "order": "over the whole run every device got every message once, in rising n and in the order sent",
     "receipts": "over the whole run no receipt came before its cause, fell back, or gave one id two mids",
     "wire": "over the whole run every packet kept the wire contract",
@@ -286,6 +288,7 @@ SCENES: tuple[Scene, ...] = (
     ("Alice is not sure and sends it again", sent_again),
     ("Alice takes up her tablet", second_device),
     ("Message 3 overtakes message 2", gap),
+    *key_scenes.SCENES,
 )
 
 
