@@ -206,9 +206,12 @@ class Cluster:
         message = Message(parcel.topic, parcel.payload, parcel.qos)
         levels = parcel.topic.split("/")
         if levels[0] == "inbox" and len(levels) == INBOX_LEVELS:
-            if levels[2] == "receipt" and not self._inboxes.receipts.heard(levels[1], levels[3], parcel.payload):
-                return
-            self._node.pass_on_here(levels[2], message)
+            if levels[2] == "receipt":
+                receipts = self._inboxes.receipts
+                if receipts.heard(levels[1], levels[3], parcel.payload):
+                    receipts.tell_here(message)
+            else:
+                self._node.pass_on_here(levels[2], message)
         else:
             self._node.router.publish(message)
 

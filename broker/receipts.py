@@ -25,6 +25,9 @@ class Receipts:
         """Peer who has subscribed here -> (reader, kind) -> how far it was told here. Commits of several nodes and what
         is read from the store come in any order, and a receipt never falls."""
         self._reads: dict[tuple[str, str], list[tuple[int, Publication]]] = {}
+        self._behind: set[Connection] = set()
+        """Connections that did not read while something was told: QoS 0 goes past them."""
+        node.on_tick.append(self._catch_up)
 
     def awaits(self, read: Read, publication: Publication) -> None:
         """The publication is acknowledged when this, or further reading, is committed."""
@@ -57,7 +60,7 @@ class Receipts:
     def _report(self, state: ReceiptState, kind: str, up_to: int, payload: bytes) -> None:
         message = Message(f"inbox/{state.peer}/receipt/{state.reader}", payload)
         if self._rises(state.peer, state.reader, kind, up_to):
-            self._node.pass_on_here("receipt", message)
+            self.tell_here(message)
         if self._node.elsewhere is not None:
             self._node.elsewhere.pass_on(state.peer, message)
 
@@ -75,7 +78,21 @@ class Receipts:
                 ("read", state.read, render_read),
             ):
                 if up_to and self._rises(state.peer, state.reader, kind, up_to):
-                    self._node.pass_on_here("receipt", Message(topic, render(up_to)))
+                    self.tell_here(Message(topic, render(up_to)))
+
+    def tell_here(self, message: Message) -> None:
+        """To whoever has subscribed on this node; to those who do not read now, when they do again."""
+        for subscriber, _ in self._node.router.route(message.topic):
+            connection = subscriber.connection
+            if connection is not None and connection.congested:
+                self._behind.add(connection)
+        self._node.pass_on_here("receipt", message)
+
+    def _catch_up(self, _now: float) -> None:
+        for connection in [one for one in self._behind if one.closed is not None or not one.congested]:
+            self._behind.discard(connection)
+            if connection.closed is None and connection.session is not None:
+                self._node.spawn(self.send_states(connection, connection.session.user), "tell receipts again")
 
     def _rises(self, peer: str, reader: str, kind: str, up_to: int) -> bool:
         """Whether this is more than was told here; now it is told."""

@@ -147,3 +147,19 @@ async def test_who_was_asked_for_while_the_user_status_did_not_know_its_node_is_
         await until(lambda: known.known.get("ben") == frozenset("b"))
         ann.say("ben", {"id": 2, "body": 2}, id=2)
         assert (await message(ben))["body"] == 2
+
+
+async def test_who_does_not_read_for_a_while_is_told_afterwards() -> None:
+    """QoS 0 goes past a full buffer, but a receipt is state."""
+    async with chatting(FRIENDS) as chat:
+        ann, ben = await chat.person("ann"), await chat.person("ben")
+        pad = await chat.person("ann", "pad")
+        (slow,) = [one for one in chat.node.connections if one.session is not None and one.session.device == "pad"]
+        slow.pause_writing()
+        sent = await said_and_taken(ann, ben)
+        slow.resume_writing()
+        found: list[Any] = []
+        while not any(one.get("type") == "delivered" for one in found):
+            found += await pad.heard(1)
+        assert found[-1] == {"type": "delivered", "up_to": sent["mid"]}
+        assert not chat.node.inboxes.receipts._behind  # type: ignore[union-attr]
