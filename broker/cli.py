@@ -39,10 +39,6 @@ def main(argv: list[str] | None = None) -> int:
         from aldis.broker.journal_command import main as journal
 
         return journal(arguments[1:])
-    if arguments[:1] == ["journal"]:
-        from aldis.broker.journal_command import main as journal
-
-        return journal(arguments[1:])
     options = _parser().parse_args(arguments)
     if getattr(options, "make_secrets", False):
         return _make_secrets(options.file)
@@ -122,7 +118,6 @@ def _parser() -> argparse.ArgumentParser:
     make.set_defaults(make_secrets=True)
     make.add_argument("file", type=Path, metavar="FILE")
     commands.add_parser("keys", help="list and exchange master keys (aldis keys --help)")
-    commands.add_parser("journal", help="see what is accepted and not stored yet (aldis journal --help)")
     commands.add_parser("journal", help="see what is accepted and not stored yet (aldis journal --help)")
     commands.add_parser("tls", help="make certificates to try TLS with (aldis tls dev --help)")
     commands.add_parser("demo", help="play a conversation against a running server (aldis demo --help)")
