@@ -36,7 +36,7 @@ TAGS = ["relation keys"]
 WantedVersion = Annotated[int, PathParameter(ge=1, le=2_147_483_647, description="A sealed version.")]
 
 
-@get("/relations/{user_id:str}/keys", summary="Key versions", tags=TAGS, responses=declared(400, 401, 404, 503))
+@get("/relations/{user_id:str}/keys", summary="Key versions", tags=TAGS, responses=declared(400, 401, 404, 429, 503))
 async def keys(
     user_id: Peer,
     caller: Caller,
@@ -76,7 +76,7 @@ async def rotate(
     summary="Register this device's public key",
     tags=TAGS,
     before_request=needs_json,
-    responses=declared(400, 401, 409, 413, 415, 429, 503),
+    responses=declared(400, 401, 408, 409, 413, 415, 429, 503),
 )
 async def register(data: JSONBody[DevicePublicKey], caller: Caller, services: GivenServices) -> RegisteredKey:
     """The X25519 public key of the calling device, for which others wrap sealed keys. Only the device itself, by its
@@ -89,7 +89,7 @@ async def register(data: JSONBody[DevicePublicKey], caller: Caller, services: Gi
     "/relations/{user_id:str}/devices",
     summary="Devices with public keys",
     tags=TAGS,
-    responses=declared(400, 401, 404, 503),
+    responses=declared(400, 401, 404, 429, 503),
 )
 async def devices(user_id: Peer, caller: Caller, services: GivenServices) -> list[RelationDevice]:
     """The devices of both members for which sealed keys are to be wrapped, and which versions each of them lacks."""
@@ -115,7 +115,7 @@ async def want_sealed(user_id: Peer, caller: Caller, services: GivenServices) ->
     "/relations/{user_id:str}/sealed",
     summary="Want a relation sealed no longer",
     tags=TAGS,
-    responses=declared(400, 401, 404, 503),
+    responses=declared(400, 401, 404, 429, 503),
 )
 async def leave_sealed(user_id: Peer, caller: Caller, services: GivenServices) -> None:
     """The newest version stays the newest; the next one may be the server's."""
@@ -128,7 +128,7 @@ async def leave_sealed(user_id: Peer, caller: Caller, services: GivenServices) -
     tags=TAGS,
     status_code=204,
     before_request=needs_json,
-    responses=declared(400, 401, 404, 409, 413, 415, 429, 503),
+    responses=declared(400, 401, 404, 408, 409, 413, 415, 429, 503),
 )
 async def make_sealed(data: JSONBody[NewSealedKey], user_id: Peer, caller: Caller, services: GivenServices) -> None:
     """The next version, made and wrapped by the calling device for exactly the devices that both members have
@@ -142,7 +142,7 @@ async def make_sealed(data: JSONBody[NewSealedKey], user_id: Peer, caller: Calle
     summary="Wrap a sealed version for more devices",
     tags=TAGS,
     before_request=needs_json,
-    responses=declared(400, 401, 404, 409, 413, 415, 503),
+    responses=declared(400, 401, 404, 408, 409, 413, 415, 429, 503),
 )
 async def add_sealed(
     data: JSONBody[MoreSealedKeys], user_id: Peer, version: WantedVersion, caller: Caller, services: GivenServices

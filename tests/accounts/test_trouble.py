@@ -214,6 +214,6 @@ def test_every_error_of_the_tree_has_its_answer() -> None:
         assert 400 <= problem.status < 600 and problem.status != 500
         assert ("Retry-After" in headers) == (problem.status in (429, 503))
         slugs.append(problem.type)
-    assert len(set(slugs)) == len(slugs) == 15
+    assert len(set(slugs)) == len(slugs) > 15
     assert problem_of(ValueError("secret"))[0].status == 500
     assert "secret" not in problem_of(ValueError("secret"))[0].detail
