@@ -155,6 +155,9 @@ class Rest:
         answer = self._call("GET", f"/v1/relations/{quote(friend, safe='')}/devices", None, login)
         if not isinstance(answer, list):
             raise Garbled("the devices are no list")
+        if any(ord(letter) < 32 for row in answer for letter in _text(row, "user_id") + _text(row, "device_id")):
+            # in the text that is wrapped and compared, it could pass for the line of another device
+            raise Garbled("an id has a control character")
         return [
             FriendDevice(
                 _text(row, "user_id"), _text(row, "device_id"), _octets(row, "public_key"), list(row["missing"])
