@@ -20,7 +20,7 @@ from aldis.accounts_api.file_headers import headers_of, known, part_of
 from aldis.accounts_api.file_streams import ArrivingBody, FileAnswer
 from aldis.accounts_api.filing import Filing
 from aldis.accounts_api.media import needs_json
-from aldis.accounts_api.problems import declared
+from aldis.accounts_api.problems import UNREAD, declared
 from aldis.accounts_api.services import Services
 from aldis.accounts_api.upload_form import OCTETS, OVERHEAD, UploadForm
 from aldis.bridge.accounts.errors import NotFriends
@@ -99,6 +99,7 @@ async def upload(request: Request[Authenticated, Any, Any], to: To, services: Gi
         entry = await filing.upload(request.user.user, set(to), body.chunks(), form, length)
     except Exception:
         await body.linger()
+        request.scope[UNREAD] = not body.complete  # type: ignore[typeddict-unknown-key]
         raise
     return _stored(entry)
 

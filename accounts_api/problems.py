@@ -19,6 +19,8 @@ from aldis.broker.ports import StoreUnavailable
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+UNREAD = "aldis.unread"
+"""Key in the scope of a request whose body will not be read to its end: nothing can follow on that connection."""
 RETRY_AFTER = 2
 """Seconds a client is asked to wait for a store that does not answer."""
 
@@ -127,6 +129,8 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     problem, headers = problem_of(error)
     if problem.status == 500:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if request.scope.get(UNREAD):
+        headers["Connection"] = "close"
     return Response(msgspec.json.encode(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
