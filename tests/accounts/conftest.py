@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from aldis.config.files import Files as FilesSettings
 from aldis.config.settings import Accounts as AccountsSettings
 from tests.accounts.talking import Talk, talking
 from tests.accounts.world import World
@@ -31,3 +32,19 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path, settings: Accoun
 async def talk(world: World, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Talk]:
     async with talking(world, tmp_path, request.node.callspec.params["world"]) as talk:
         yield talk
+
+
+@pytest.fixture
+def files() -> FilesSettings:
+    return FilesSettings()
+
+
+@pytest.fixture
+async def small(tmp_path: Path, settings: AccountsSettings, files: FilesSettings) -> AsyncIterator[World]:
+    """A server on SQLite whose files are as the test module's fixture `files` says."""
+    world = World(tmp_path, settings, files=files)
+    await world.start()
+    try:
+        yield world
+    finally:
+        await world.stop()
