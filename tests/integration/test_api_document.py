@@ -54,6 +54,7 @@ def test_the_examples_work_as_they_stand(addresses: dict[str, str], tmp_path: Pa
     printed = run(addresses, tmp_path)
     assert printed["Register, log in, stay logged in"].count('"user_id"') == 3
     assert '"state":"friends"' in printed["Friends and keys"]
+    assert '"kind":"sealed"' in printed["Relation keys"] and '"version":3' in printed["Relation keys"]
     assert json.loads(printed["History"].splitlines()[0]) == {"messages": [], "next": None}
     assert '"device_id":"phone"' in printed["The own account"]
     assert '"token":"aldis_dt_' in printed["Devices and their tokens"]
