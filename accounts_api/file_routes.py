@@ -99,7 +99,7 @@ async def upload(request: Request[Authenticated, Any, Any], to: To, services: Gi
         entry = await filing.upload(request.user.user, set(to), body.chunks(), form, length)
     except Exception:
         await body.linger()
-        request.scope[UNREAD] = not body.complete  # type: ignore[typeddict-unknown-key]
+        request.scope[UNREAD] = not body.complete  # type: ignore[literal-required]
         raise
     return _stored(entry)
 

@@ -74,7 +74,7 @@ class UploadForm:
         """The SHA-256 that the client has given, when all has come. Raises `MalformedUpload` if something is
         missing."""
         try:
-            self._parser.close()
+            self._parser.close()  # type: ignore[no-untyped-call]
         except MultipartError as error:
             raise MalformedUpload("the body ends within the form") from error
         if self.name is None or self.sha256 is None:

@@ -23,6 +23,23 @@ _CUT_OFF = 0.5
 """Seconds that the server takes to drop the requests it must not wait for."""
 
 
+ABORT = "aldis.abort"
+"""Key in `scope["extensions"]` of every request: a function that ends its connection at once. ASGI has none, and a
+client that takes nothing would else keep its connection, and what is buffered for it, for as long as it likes."""
+
+
+class _Abortable(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        inner: Any = self.app  # type: ignore[has-type]
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scope.setdefault("extensions", {})[ABORT] = transport.abort
+            await inner(scope, receive, send)
+
+        self.app = app
+
+
 class _Embedded(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -57,7 +74,7 @@ class HttpServer:
         self.address = sock.getsockname()[:2]
         config = uvicorn.Config(
             self._app,
-            http="auto" if self._gate is None else _arrivals(self._gate),
+            http=_Abortable if self._gate is None else _arrivals(self._gate),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -93,7 +110,7 @@ def _arrivals(gate: Gate) -> Any:
     """Stands where uvicorn expects the class of its protocol: each connection comes in through the gate first."""
 
     def make(**arguments: Any) -> asyncio.BaseProtocol:
-        return Arrival(gate, _HttpNewcomer(gate.listener, lambda: AutoHTTPProtocol(**arguments)))
+        return Arrival(gate, _HttpNewcomer(gate.listener, lambda: _Abortable(**arguments)))
 
     return make
 
