@@ -150,7 +150,7 @@ class Cluster:
     def counters(self) -> dict[str, int]:
         """By names for the metrics; they only rise."""
         counted = {f"transfer_{name}": count for name, count in self._transfer.counters().items()}
-        counted["transfer_unaddressed"] = self._elsewhere.dropped
+        counted["transfer_unaddressed"] = self._elsewhere.unaddressed
         counted["sweeps"] = self.sweep.rounds
         return counted
 

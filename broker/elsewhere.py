@@ -21,7 +21,7 @@ CHAT, SYSTEM, SYNC = 1, 2, 3
 """Kinds of an `Inlined` item."""
 
 _MAX_WAITING = 10_000
-"""Parcels that wait until it is known where they go; more are dropped, and found again by the sweep there."""
+"""Parcels that wait until it is known where they go; more go to every node."""
 
 
 class Elsewhere:
@@ -36,7 +36,8 @@ class Elsewhere:
         max_known_users: int,
     ) -> None:
         self.whereabouts = Whereabouts(transfer.node, max_known_users)
-        self.dropped = 0
+        self.unaddressed = 0
+        """Parcels that went to every node, because nobody could say where the user is."""
         self._transfer = transfer
         self._status = status
         self._spawn = spawn
@@ -81,7 +82,7 @@ class Elsewhere:
                 self._transfer.send(node, parcel)
             return
         if self._waiting >= _MAX_WAITING:
-            self.dropped += 1
+            self._send_everywhere([parcel])
             return
         self._waiting += 1
         self._unknown.setdefault(user, []).append(parcel)
@@ -102,10 +103,16 @@ class Elsewhere:
                 for user in question.users:
                     parcels = self._unknown.pop(user)
                     self._waiting -= len(parcels)
+                    if user not in found:
+                        self._send_everywhere(parcels)
                     for node in found.get(user, NOWHERE):
                         for parcel in parcels:
                             self._transfer.send(node, parcel)
-                    if user not in found:
-                        self.dropped += len(parcels)
         finally:
             self._asking = False
+
+    def _send_everywhere(self, parcels: list[AnyParcel]) -> None:
+        """Not dropped: nobody would learn that a receipt is missing, and read it from the store."""
+        self.unaddressed += len(parcels)
+        for parcel in parcels:
+            self._transfer.tell(parcel)

@@ -11,6 +11,7 @@ from aldis.broker.core.envelope import render_delivered, render_read
 from aldis.broker.core.whereabouts import NOWHERE
 from aldis.broker.holdings import Lost
 from aldis.broker.ports import ReceiptState, StoreUnavailable
+from tests import wire as packets
 from tests.unit.broker.chat import Friends, Person, Shared, Store, chatting
 from tests.unit.broker.lab import until
 from tests.unit.broker.test_cluster import FRIENDS, Nodes, message, nodes
@@ -163,3 +164,17 @@ async def test_who_does_not_read_for_a_while_is_told_afterwards() -> None:
             found += await pad.heard(1)
         assert found[-1] == {"type": "delivered", "up_to": sent["mid"]}
         assert not chat.node.inboxes.receipts._behind  # type: ignore[union-attr]
+
+
+async def test_what_is_told_while_nobody_can_say_where_users_are_goes_everywhere() -> None:
+    """The link between the nodes is up, so no hole would tell the other one to look; no sweep is due."""
+    async with nodes(FRIENDS) as made:
+        ann, ben = await made[0].person("ann"), await made[1].person("ben")
+        await said_and_taken(ann, ben)
+        asking = made[1].cluster
+        assert asking is not None
+        made.board.cut()
+        asking._elsewhere.whereabouts.missed()
+        ben.send(packets.publish("inbox/ann/receipt/ben", b'{"type":"read","up_to":1}', qos=1, id=9))
+        assert await message(ann) == {"type": "read", "up_to": 1}
+        assert asking._elsewhere.unaddressed == 1
