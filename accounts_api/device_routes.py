@@ -96,15 +96,17 @@ async def remove_device(
     nothing reaches it any more; only a node that could not be told is later."""
     device = _device_in(request, device_id)
     known = any(entry.device == device for entry in await services.store.devices(caller.user))
+    had_key = await services.keys.is_registered(caller.user, device)
     logged = await services.accounts.tokens.revoke_device(caller.user, device, known=known, now=services.now())
     try:
         # After that: were it first, the device could come back with a credential that still stands.
         await services.store.forget_device(caller.user, device)
-        await services.keys.forget(caller.user, device)
         await services.accounts.device_names.change(caller.user, device, "")
     finally:
         services.announcer.announce(logged)
     await services.announcer.settled()
+    if had_key:
+        await services.keys.removed(caller.user)
 
 
 @post(

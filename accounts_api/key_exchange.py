@@ -57,11 +57,12 @@ class KeyExchange:
         if sealed_with is not None:
             await self._tell_devices_changed(me, sealed_with)
 
-    async def forget(self, me: str, device: str) -> None:
-        """The device is one of mine no longer."""
-        sealed_with = await self._sealed.forget(me, device)
-        if sealed_with:
-            await self._tell_devices_changed(me, sealed_with)
+    async def is_registered(self, me: str, device: str) -> bool:
+        return await self._sealed.is_registered(me, device)
+
+    async def removed(self, me: str) -> None:
+        """A device with a public key is one of mine no longer: tells those who wrap keys for it."""
+        await self._tell_devices_changed(me, await self._sealed.with_whom(me))
 
     async def devices(self, me: str, peer: str) -> list[DeviceKey]:
         return await self._sealed.devices(me, peer)

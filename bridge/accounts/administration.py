@@ -17,9 +17,12 @@ from aldis.bridge.accounts.users import ACTIVE, DELETED, DISABLED
 from aldis.bridge.schema import (
     im_admin,
     im_device,
+    im_device_key,
     im_device_name,
     im_relation,
     im_retained,
+    im_sealed_key,
+    im_sealed_wish,
     im_session,
     im_token,
     im_user,
@@ -167,7 +170,7 @@ class Administration:
             )
             if not changed.rowcount:
                 raise WrongLogin("this is not the password")
-            for table in (im_session, im_token, im_device_name, im_admin):
+            for table in (im_session, im_token, im_device_name, im_admin, im_device_key, im_sealed_key, im_sealed_wish):
                 await connection.execute(delete(table).where(table.c.user_id == user))
             await connection.execute(delete(im_retained).where(im_retained.c.owner == user))
             logged = [

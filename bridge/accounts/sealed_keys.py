@@ -178,14 +178,16 @@ class SealedKeys:
 
         return await self._database.write(work)
 
-    async def forget(self, me: str, device: str) -> list[str]:
-        """Removes the device's public key and what was wrapped for it. Returns with whom I have sealed relations, empty
-        if it had no public key."""
+    async def is_registered(self, me: str, device: str) -> bool:
+        key = im_device_key.c
+        async with self._database.read() as connection:
+            mine = select(key.device_id).where(key.user_id == me, key.device_id == device)
+            return (await connection.execute(mine)).first() is not None
 
-        async def work(connection: AsyncConnection) -> list[str]:
-            return await sealed_with(connection, me) if await forget_device_key(connection, me, device) else []
-
-        return await self._database.write(work)
+    async def with_whom(self, me: str) -> list[str]:
+        """The peers with whom I have sealed relations, in force and not blocked."""
+        async with self._database.read() as connection:
+            return await sealed_with(connection, me)
 
     async def _is_check(
         self, connection: AsyncConnection, user1: str, user2: str, version: int, check: bytes | None

@@ -9,6 +9,7 @@ from aldis.bridge.accounts.announcement_log import AnnouncementLog
 from aldis.bridge.accounts.database import Database
 from aldis.bridge.accounts.errors import LimitReached, SessionEnded, UnknownDevice, UnknownToken
 from aldis.bridge.accounts.records import Logged, TokenEntry
+from aldis.bridge.accounts.sealed_keys import forget_device_key
 from aldis.bridge.accounts.sessions import revoke_device
 from aldis.bridge.accounts.users import ACTIVE, is_active
 from aldis.bridge.schema import im_token, im_user
@@ -88,15 +89,16 @@ class DeviceTokens:
         return await self._database.write(work)
 
     async def revoke_device(self, user: str, device: str, *, known: bool, now: int) -> Logged:
-        """Ends every login and token of the user's device, all or nothing; what is to be announced. Raises
-        `UnknownDevice` if there is none and the store does not know the device either (`known`)."""
+        """Ends every login and token of the user's device and takes its public key away, all or nothing; what is to be
+        announced. Raises `UnknownDevice` if there is none and the store does not know the device either (`known`)."""
 
         async def work(connection: AsyncConnection) -> Logged:
             sessions = await revoke_device(connection, user, device, now)
             result = await connection.execute(
                 delete(im_token).where(im_token.c.user_id == user, im_token.c.device_id == device)
             )
-            if not (known or sessions or result.rowcount):
+            had_key = await forget_device_key(connection, user, device)
+            if not (known or sessions or result.rowcount or had_key):
                 raise UnknownDevice("you have no such device")
             return await self._log.add(connection, AccessRevoked(user, device=device), now=now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import select
 from aldis.bridge.schema import im_relation_key
 from aldis.config.relation_keys import RelationKeys
 from aldis.config.settings import Accounts as AccountsSettings
-from tests.accounts.world import Caller, World, assert_problem
+from tests.accounts.world import MASTER_KEY, Caller, World, assert_problem
 
 
 async def keys(caller: Caller, peer: str, query: str = "") -> dict[str, Any]:
@@ -140,6 +141,31 @@ async def test_a_key_under_a_master_key_that_we_lack_is_not_lost(
     assert_problem(answer, 503, "unavailable")
     assert "0123456789abcdef" not in answer.text
     assert "master key 0123456789abcdef" in caplog.text
+
+
+async def test_no_key_reaches_a_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    for logger in ["", "aldis", "sqlalchemy", "litestar", "uvicorn"]:
+        caplog.set_level(logging.DEBUG, logger=logger)
+    alice, bob = await world.enter("alice", "bob")
+    await world.befriend(alice, bob)
+    await rotate(alice, "bob")
+    found = await keys(bob, "alice")
+    world.postbox.broken = True
+    await rotate(bob, "alice")
+    assert "a notice could not be posted" in caplog.text
+    async with world.engine.begin() as connection:
+        await connection.execute(im_relation_key.update().values(encrypt_key=b"\x01damaged" * 5))
+    assert_problem(await alice.get("/v1/relations/bob/keys"), 500, "internal")
+    async with world.engine.begin() as connection:
+        await connection.exec_driver_sql("ALTER TABLE im_relation_key RENAME TO elsewhere")
+    assert (await alice.post("/v1/relations/bob/rotate-key")).status_code in (500, 503)
+    text = "".join(f"{record.getMessage()} {record.__dict__} {record.exc_text}" for record in caplog.records)
+    for one in found["keys"]:
+        raw = base64.b64decode(one["key"])
+        for form in (one["key"], raw.hex(), repr(raw)[2:-1]):
+            assert form not in text
+    assert MASTER_KEY.decode() not in text
+    assert "damaged" not in text
 
 
 class TestLimits:

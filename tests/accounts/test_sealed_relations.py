@@ -18,7 +18,7 @@ from aldis.config.relation_keys import RelationKeys
 from aldis.config.settings import Accounts as AccountsSettings
 from aldis.mobile_client_demo.encryption import CannotDecrypt
 from aldis.mobile_client_demo.sealing import DevicePair, Place, check_of, unwrap, wrap
-from tests.accounts.world import Caller, World, assert_problem
+from tests.accounts.world import PASSWORD, Caller, World, assert_problem
 
 FRIENDS = ("alice", "bob")
 
@@ -257,6 +257,30 @@ async def test_a_removed_device_gets_nothing_any_more(world: World, three: Three
     again.pair = tablet.pair
     await again.register()
     assert {one["device_id"]: one["missing"] for one in await phone.devices("bob")}["tablet"] == [2, 3]
+
+
+async def test_a_device_of_which_only_its_key_is_left_can_be_removed(world: World, three: Three) -> None:
+    """Logging out removes nothing; a removal that was cut off is repeated."""
+    phone, tablet, laptop = three
+    assert (await tablet.post("/v1/logout")).status_code == 204
+    assert "tablet" in {one["device_id"] for one in await laptop.devices("alice")}
+    assert (await phone.delete("/v1/devices/tablet")).status_code == 204
+    assert "tablet" not in {one["device_id"] for one in await laptop.devices("alice")}
+    assert_problem(await phone.delete("/v1/devices/tablet"), 404, "unknown-device")
+
+
+async def test_a_deleted_account_leaves_its_peers_what_they_had(world: World, three: Three) -> None:
+    phone, _, laptop = three
+    key = secrets.token_bytes(32)
+    assert (await phone.make("bob", 2, key)).status_code == 204
+    assert (await phone.post("/v1/account/deletion", {"password": PASSWORD})).status_code == 204
+    assert await laptop.opened("alice", 2) == key
+    assert [one["user_id"] for one in await laptop.devices("alice")] == ["bob"]
+    assert_problem(await laptop.post("/v1/relations/alice/rotate-key"), 404, "not-friends")
+    assert_problem(await laptop.make("alice", 3, key), 404, "not-friends")
+    async with world.engine.connect() as connection:
+        for table in (im_device_key, im_sealed_key):
+            assert {row.user_id for row in (await connection.execute(select(table))).all()} == {"bob"}
 
 
 async def test_another_public_key_begins_anew(world: World, three: Three) -> None:

@@ -9,6 +9,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -174,6 +175,35 @@ def test_servers_that_start_at_once_migrate_in_turn(tmp_path: Path) -> None:
         results = list(pool.map(lambda _: subprocess.run(arguments, capture_output=True, check=False), range(4)))
     assert [(result.returncode, result.stderr) for result in results] == [(0, b"")] * 4
     assert migrate.current_revision(url(tmp_path / "a.db")) == REVISION
+
+
+def test_keys_of_relations_move_with_their_versions_and_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    engine = create_engine(url(path))
+
+    def go(work: Callable[..., None], revision: str) -> None:
+        with engine.begin() as connection:
+            config = migrate.configuration()
+            config.attributes["connection"] = connection
+            work(config, revision)
+
+    go(command.upgrade, "0005")
+    rows = [("alice", "bob", 3, 0, b"wrapped", 2, 1, 5), ("alice", "carol", 0, 0, None, 7, 1, 6)]
+    with sqlite3.connect(path) as connection:
+        connection.executemany("INSERT INTO im_relation VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    go(command.upgrade, "0006")
+    with sqlite3.connect(path) as connection:
+        moved = connection.execute("SELECT * FROM im_relation_key").fetchall()
+        versions = connection.execute("SELECT user_id2, key_version FROM im_relation ORDER BY user_id2").fetchall()
+    assert moved == [("alice", "bob", 2, "", b"wrapped", None, 0, 5)]
+    assert versions == [("bob", 2), ("carol", 7)], "the counting goes on"
+    go(command.downgrade, "0005")
+    with sqlite3.connect(path) as connection:
+        back = connection.execute(
+            "SELECT user_id2, key_version, encrypt_key FROM im_relation ORDER BY user_id2"
+        ).fetchall()
+    engine.dispose()
+    assert back == [("bob", 2, b"wrapped"), ("carol", 7, None)]
 
 
 def test_the_way_back_removes_everything(tmp_path: Path) -> None:
