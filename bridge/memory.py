@@ -160,8 +160,11 @@ class MemoryStore:
         for read in batch.reads:
             inbox = self._inboxes.get(read.reader)
             state = self._receipt(read.reader, read.peer)
-            if inbox and min(read.mid, inbox[-1].mid) > state.read:
-                state.read = min(read.mid, inbox[-1].mid)
+            there = self._placed.get(read.mid)
+            is_stored = there is not None and (there.recipient, there.sender) == (read.reader, read.peer)
+            mid = read.mid if is_stored else min(read.mid, inbox[-1].mid) if inbox else 0
+            if mid > state.read:
+                state.read = mid
                 raised[read.reader, read.peer] = None
         for key in raised:
             self._receipts[key] = self._receipt(*key)

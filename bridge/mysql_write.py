@@ -15,6 +15,7 @@ from aldis.bridge.mysql_batch import (
     MOVES,
     MOVES_TAIL,
     NEWEST,
+    PLACED,
     RAISE_HEADS,
     RAISE_HEADS_TAIL,
     RAISE_RECEIPTS,
@@ -67,7 +68,7 @@ class Step:
         marks = self._ask_for_receipts(delivered.keys() | reads.keys())
         await self._trips.go()
         stale = self._write_moves(moves, devices)
-        receipts = self._write_receipts(delivered, reads, marks, await self._newest_items({one for one, _ in reads}))
+        receipts = self._write_receipts(delivered, await self._stored_reads(reads), marks)
         await self._trips.go()
         fenced = [move for move in self._batch.moves if (move.user, move.device, move.epoch) in stale]
         return Committed(stored, fenced, receipts)
@@ -217,14 +218,13 @@ class Step:
         delivered: dict[Pair, int],
         reads: dict[Pair, int],
         marks: dict[Pair, tuple[int, int]],
-        newest: dict[str, int],
     ) -> list[ReceiptState]:
         """Returns the states that were raised."""
         states: list[ReceiptState] = []
         for reader, peer in sorted(delivered.keys() | reads.keys()):
             before = marks.get((reader, peer), (0, 0))
             arrived = max(before[0], delivered.get((reader, peer), 0))
-            read = max(before[1], min(reads.get((reader, peer), 0), newest.get(reader, 0)))
+            read = max(before[1], reads.get((reader, peer), 0))
             if (arrived, read) != before:
                 states.append(ReceiptState(reader, peer, arrived, read))
         rows = [
@@ -233,6 +233,25 @@ class Step:
         ]
         self._trips.insert(RAISE_RECEIPTS, rows, RAISE_RECEIPTS_TAIL)
         return states
+
+    async def _stored_reads(self, reads: dict[Pair, int]) -> dict[Pair, int]:
+        """No higher than what is stored. A mid above that of the newest item may be stored all the same where mids were
+        given: then it is looked up, which is not asked otherwise."""
+        newest = await self._newest_items({reader for reader, _ in reads})
+        beyond = {pair: mid for pair, mid in reads.items() if mid > newest.get(pair[0], 0) > 0}
+        there: set[tuple[int, str, str]] = set()
+
+        def take(rows: Rows) -> None:
+            there.update((mid, str(recipient, "utf-8"), str(sender, "utf-8")) for mid, sender, _, recipient, *_ in rows)
+
+        for portion in portions(sorted(set(beyond.values()))):
+            self._trips.add(PLACED % listed(map(number, portion)), take)
+        if beyond:
+            await self._trips.go()
+        return {
+            (reader, peer): mid if (mid, reader, peer) in there else min(mid, newest.get(reader, 0))
+            for (reader, peer), mid in reads.items()
+        }
 
     async def _newest_items(self, readers: set[str]) -> dict[str, int]:
         """The mid of the newest item of each reader's inbox; those of this batch are known."""

@@ -81,9 +81,12 @@ CREATE TEMP TRIGGER commit_batch_insert INSTEAD OF INSERT ON commit_batch BEGIN
     INSERT INTO im_receipt (reader, peer, delivered_mid, read_mid, updated)
     SELECT reader, peer, 0, mid, NEW.stamp
     FROM (SELECT json_extract(value, '$[0]') AS reader, json_extract(value, '$[1]') AS peer,
-                 min(json_extract(value, '$[2]'),
-                     (SELECT mid FROM im_offline WHERE to_user_id = json_extract(value, '$[0]')
-                      ORDER BY n DESC LIMIT 1)) AS mid
+                 CASE WHEN EXISTS (SELECT 1 FROM im_message WHERE mid = json_extract(value, '$[2]')
+                                   AND recipient = json_extract(value, '$[0]') AND sender = json_extract(value, '$[1]'))
+                 THEN json_extract(value, '$[2]')
+                 ELSE min(json_extract(value, '$[2]'),
+                          (SELECT mid FROM im_offline WHERE to_user_id = json_extract(value, '$[0]')
+                           ORDER BY n DESC LIMIT 1)) END AS mid
           FROM json_each(NEW.reads))
     WHERE mid > 0
     ON CONFLICT (reader, peer) DO UPDATE SET read_mid = excluded.read_mid, updated = excluded.updated

@@ -73,8 +73,8 @@ class Delivered(msgspec.Struct, gc=False):
 class Read(msgspec.Struct, gc=False):
     """The app of `reader` says that it has shown every message of `peer` up to `mid`.
 
-    The store lowers it to the newest item of the reader's inbox: whatever `peer` sends later has a higher mid, so
-    nobody reads what was not sent."""
+    Unless `mid` is that of a stored message from `peer` to `reader`, the store lowers it to the newest item of the
+    reader's inbox: whatever `peer` sends later has a higher mid, so nobody reads what was not sent."""
 
     reader: str
     peer: str

@@ -218,3 +218,15 @@ async def test_a_mid_beyond_the_range_is_refused(store: Store, mid: int) -> None
     assert (await store.head("bob"), await store.highest_mid()) == (0, 0)
     (stored,) = (await commit(store, chat())).stored
     assert stored.mid < 1_000, "the ids of the database have stayed where they were"
+
+
+async def test_what_is_stored_is_read_although_the_newest_item_has_a_lower_mid(store: Store) -> None:
+    """Bob's inbox: a message of Alice, then the copy of one of his own, accepted earlier and stored later."""
+    await commit(store, chat(mid=200))
+    await commit(store, chat(sender="bob", device="tablet", to="carol", sync=True, mid=100))
+    assert [item.mid for item in await store.items("bob", after=0, limit=9)] == [200, 100]
+    (state,) = (await commit(store, reads=[Read("bob", "alice", 200)])).receipts
+    assert state.read == 200
+    (other,) = (await commit(store, reads=[Read("bob", "dave", 200)])).receipts
+    assert other.read == 100, "it is not Dave's message"
+    assert (await commit(store, reads=[Read("bob", "alice", 2_000)])).receipts == []
