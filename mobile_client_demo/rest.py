@@ -113,6 +113,10 @@ class Rest:
         self._host, self._port, self._base = parts.hostname, parts.port, parts.path.rstrip("/")
         self._timeout = timeout
 
+    def connect(self) -> tuple[http.client.HTTPConnection, str]:
+        """A connection for a call that streams, and what its path begins with. The caller closes it."""
+        return self._connection(self._host, self._port, timeout=self._timeout), self._base
+
     def alive(self) -> None:
         """Returns if an HTTP server answers at all, whatever it says; else raises `Unreachable` or `Garbled`."""
         self._exchange("GET", "/healthz", None, None)

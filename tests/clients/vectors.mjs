@@ -120,6 +120,51 @@ async function fingerprint(user, devices) {
   return [0, 1, 2, 3, 4, 5].map((group) => String(digest.readUIntBE(5 * group, 5) % 100_000).padStart(5, "0")).join("");
 }
 
+// A file in chunks: number as nonce, number and "last" in the associated data.
+const CHUNK = 65_536;
+const TAG = 16;
+const place = (number, last) => {
+  const iv = new Uint8Array(12);
+  new DataView(iv.buffer).setUint32(8, number);
+  return { name: "AES-GCM", iv, additionalData: utf8(`aldis file A256GCM-64K\n${number}\n${last ? "last" : "more"}`) };
+};
+
+async function sealedFile(key, data) {
+  const count = Math.max(1, Math.ceil(data.length / CHUNK));
+  const chunks = [];
+  for (let number = 0; number < count; number += 1) {
+    const chunk = data.slice(number * CHUNK, (number + 1) * CHUNK);
+    chunks.push(new Uint8Array(await subtle.encrypt(place(number, number === count - 1), key, chunk)));
+  }
+  return joined(...chunks);
+}
+
+async function openedFile(key, data) {
+  const count = Math.ceil(data.length / (CHUNK + TAG));
+  const chunks = [];
+  for (let number = 0; number < count; number += 1) {
+    const chunk = data.slice(number * (CHUNK + TAG), (number + 1) * (CHUNK + TAG));
+    chunks.push(new Uint8Array(await subtle.decrypt(place(number, number === count - 1), key, chunk)));
+  }
+  return joined(...chunks);
+}
+
+async function file() {
+  const key = await gcm(binary("file key"), ["encrypt", "decrypt"]);
+  same("file nonce (base64)", base64(place(0, true).iv));
+  same("file associated data (base64)", base64(place(0, true).additionalData));
+  same("file bytes (base64)", base64(await sealedFile(key, utf8(row("file text")))));
+  same("file text", new TextDecoder().decode(await openedFile(key, binary("file bytes"))));
+  const long = Uint8Array.from({ length: Number(row("long file size")) }, (_, index) => (7 * index) % 251);
+  const stored = await sealedFile(key, long);
+  same("long file sha256", Buffer.from(await subtle.digest("SHA-256", stored)).toString("hex"));
+  same("long file", base64(await openedFile(key, stored)), base64(long));
+  await refused("a file cut off at a chunk", () => openedFile(key, stored.slice(0, CHUNK + TAG)));
+  const turned = joined(stored.slice(CHUNK + TAG), stored.slice(0, CHUNK + TAG));
+  await refused("chunks in another order", () => openedFile(key, turned));
+}
+
 await message();
 await sealed();
+await file();
 console.log(`ok ${compared}`);

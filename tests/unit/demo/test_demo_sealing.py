@@ -66,12 +66,23 @@ def run_script(document: Path) -> subprocess.CompletedProcess[str]:
 
 def test_javascript_agrees() -> None:
     done = run_script(DOCUMENT)
-    assert (done.returncode, done.stdout) == (0, "ok 23\n"), done.stdout + done.stderr
+    assert (done.returncode, done.stdout) == (0, "ok 31\n"), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
     "name",
-    ["body (base64)", "blob (base64)", "check (base64)", "safety number", "shared (base64)", "text", "sealed version"],
+    [
+        "body (base64)",
+        "blob (base64)",
+        "check (base64)",
+        "safety number",
+        "shared (base64)",
+        "text",
+        "sealed version",
+        "file bytes (base64)",
+        "long file sha256",
+        "file nonce (base64)",
+    ],
 )
 def test_javascript_would_notice(tmp_path: Path, name: str) -> None:
     changed = tmp_path / "changed.md"
