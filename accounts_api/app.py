@@ -11,8 +11,8 @@ from litestar.config.cors import CORSConfig
 from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.status_codes import HTTP_405_METHOD_NOT_ALLOWED
 from litestar.types import ControllerRouterHandler, Message, Scope
 
 from aldis.accounts_api import (
@@ -27,6 +27,7 @@ from aldis.accounts_api import (
     login_routes,
 )
 from aldis.accounts_api.answering import BodyTimeout, ConditionalGet
+from aldis.accounts_api.api_document import StrictDocument
 from aldis.accounts_api.authentication import SECURITY, admin_guard, bearer_guard, caller_of
 from aldis.accounts_api.docs_page import docs, docs_files
 from aldis.accounts_api.media import JsonRequest
@@ -131,7 +132,7 @@ def _openapi() -> OpenAPIConfig:
         description="Accounts, friends, devices and tokens. Messages themselves travel by MQTT.",
         path="/schema",
         # The pages that Litestar would add load their scripts from another host.
-        render_plugins=[JsonRenderPlugin()],
+        render_plugins=[StrictDocument()],
         components=Components(
             security_schemes={
                 "accessToken": SecurityScheme(
@@ -142,9 +143,19 @@ def _openapi() -> OpenAPIConfig:
     )
 
 
-async def _add_headers(message: Message, _scope: Scope) -> None:
+async def _add_headers(message: Message, scope: Scope) -> None:
     """On every answer, errors and files included; what an answer says itself stands."""
     if message["type"] == "http.response.start":
         headers = MutableScopeHeaders.from_message(message)
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
+        if message["status"] == HTTP_405_METHOD_NOT_ALLOWED or "allow" in headers:
+            headers["Allow"] = ", ".join(_methods(scope))
+
+
+def _methods(scope: Scope) -> list[str]:
+    """What the path of this call takes. Litestar's own answer to OPTIONS knows only a part where several handlers share
+    a path, and its 405 says nothing."""
+    path = scope.get("path_template")
+    routes = scope["litestar_app"].routes
+    return sorted({method for route in routes if route.path_format == path for method in getattr(route, "methods", ())})

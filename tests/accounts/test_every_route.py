@@ -39,7 +39,10 @@ async def test_every_call_needs_a_login(world: World, header: str | None) -> Non
     headers = {} if header is None else {"Authorization": header}
     for method, path in found:
         answer = await world.client.request(method, filled(path, "1"), headers=headers, content=b"{")
-        assert_problem(answer, 401, "invalid-token")
+        if method == "HEAD":
+            assert answer.status_code == 401
+        else:
+            assert_problem(answer, 401, "invalid-token")
 
 
 @dataclass
