@@ -48,8 +48,8 @@ class Bench:
             shutil.copytree(data, folder, dirs_exist_ok=True)
         return servers.aldis(self.command, profile, folder, self._core(0))
 
-    def aldis_cluster(self, nodes: int, files: Path) -> AbstractContextManager[Server]:
-        return clusters.aldis_cluster(self.command, nodes, files, self._folder(), None)
+    def aldis_cluster(self, nodes: int, files: Path, *, journal: bool = False) -> AbstractContextManager[Server]:
+        return clusters.aldis_cluster(self.command, nodes, files, self._folder(), None, journal=journal)
 
     def aldis_on_mariadb(self, files: Path) -> AbstractContextManager[Server]:
         return clusters.aldis_on_mariadb(self.command, files, self._folder(), None)

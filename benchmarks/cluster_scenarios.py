@@ -1,4 +1,4 @@
-"""The scenarios (g) to (j): Aldis on MariaDB, alone and as a cluster, beside a cluster of aedes."""
+"""The scenarios (g) to (k): Aldis on MariaDB, alone and as a cluster, beside a cluster of aedes."""
 
 from __future__ import annotations
 
@@ -112,6 +112,43 @@ def mariadb_j(bench: Bench) -> Outcome:
     ]
     outcome.loads = {"aldis full": full, "aldis third": third}
     outcome.runs = [{"aldis": chat} for chat in chats]
+    return outcome
+
+
+def journal_k(bench: Bench) -> Outcome:
+    outcome = Outcome(
+        "k",
+        "(g) with messages acknowledged for being in the journal, beside those acknowledged at their commit",
+        "commit",
+    )
+    files, people = bench.in_mariadb(100)
+    chats: dict[str, list[Run]] = {"commit": [], "journal": []}
+    for _ in range(bench.rounds):
+        for mode, runs in chats.items():
+            with bench.aldis_cluster(2, files, journal=mode == "journal") as server:
+                runs.append(bench.chat(server, people, _phases(bench))["phases"])
+    for load, name in (("full load", "full"), ("a third of full load", "third")):
+        ours, rival = ([run[name] for run in chats[mode]] for mode in ("journal", "commit"))
+        cost, their_cost = each(ours, "cpu_us"), each(rival, "cpu_us")
+        outcome.rows.append(
+            Row(
+                f"CPU of all processes per message, {load}",
+                "µs",
+                median(cost),
+                median(their_cost),
+                ratios(cost, their_cost),
+            )
+        )
+        for what, key in (("`sent`", "sent"), ("arrived", "arrived")):
+            for rank in ("p50", "p99"):
+                values, others = each(ours, f"{key}_{rank}_ms"), each(rival, f"{key}_{rank}_ms")
+                outcome.rows.append(Row(f"{what} after, {load}, {rank}", "ms", median(values), median(others)))
+        if name == "full":
+            outcome.rows.append(
+                Row("messages per second", "1/s", median(each(ours, "rate")), median(each(rival, "rate")))
+            )
+    outcome.loads = {f"{mode}, {name}": [run[name] for run in runs] for mode, runs in chats.items() for name in runs[0]}
+    outcome.runs = [dict(zip(chats, pair, strict=True)) for pair in zip(*chats.values(), strict=True)]
     return outcome
 
 

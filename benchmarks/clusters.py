@@ -19,11 +19,14 @@ SECRETS = "secrets.json"
 
 
 @contextmanager
-def aldis_cluster(command: list[str], nodes: int, files: Path, folder: Path, core: int | None) -> Iterator[Server]:
-    """`nodes` processes `aldis node` on a copy of the database in `files`, with Redis between them."""
+def aldis_cluster(
+    command: list[str], nodes: int, files: Path, folder: Path, core: int | None, *, journal: bool = False
+) -> Iterator[Server]:
+    """`nodes` processes `aldis node` on a copy of the database in `files`, with Redis between them. With `journal`
+    messages are acknowledged for being in Redis, which flushes them to the disk."""
     with ExitStack() as stack:
         database = stack.enter_context(databases.mariadb(files / "mariadb", folder, core))
-        redis_pid, redis_port = stack.enter_context(databases.redis(folder, core))
+        redis_pid, redis_port = stack.enter_context(databases.redis(folder, core, durable=journal))
         processes, ports = {}, []
         for number in range(1, nodes + 1):
             port, ws, http = free_port(), free_port(), free_port()
@@ -32,6 +35,7 @@ def aldis_cluster(command: list[str], nodes: int, files: Path, folder: Path, cor
             arguments += ["--mqtt", f"{HOST}:{port}", "--ws", f"{HOST}:{ws}", "--http", f"{HOST}:{http}"]
             variables = {
                 "ALDIS_STORE__URL": database.url,
+                "ALDIS_STORE__ACCEPT": "journal" if journal else "commit",
                 "ALDIS_CLUSTER__REDIS_URL": f"redis://{HOST}:{redis_port}/0",
                 "ALDIS_ACCOUNTS__SECRET_FILE": str(files / SECRETS),
             }

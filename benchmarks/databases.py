@@ -88,8 +88,8 @@ def _mariadbd(files: Path, folder: Path, core: int | None) -> Iterator[MariaDb]:
 
 
 @contextmanager
-def redis(folder: Path, core: int | None) -> Iterator[tuple[int, int]]:
-    """Process id and port of a Redis that keeps nothing on disk."""
+def redis(folder: Path, core: int | None, *, durable: bool = False) -> Iterator[tuple[int, int]]:
+    """Process id and port of a Redis that keeps nothing on disk, or, if `durable`, whatever it has acknowledged."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [program("redis-server", "redis-server"), "--bind", HOST, "--port", str(port), "--dir", str(folder)]
@@ -98,7 +98,8 @@ def redis(folder: Path, core: int | None) -> Iterator[tuple[int, int]]:
     def ready() -> bool:
         return b"Ready to accept connections" in log.read_bytes()
 
-    with running([*command, "--save", "", "--appendonly", "no"], log, core, ready) as pid:
+    keeping = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
+    with running([*command, "--save", "", *keeping], log, core, ready) as pid:
         yield pid, port
 
 

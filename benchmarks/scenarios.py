@@ -185,6 +185,7 @@ SCENARIOS: dict[str, Callable[[Bench], Outcome]] = {
     "h": cluster_scenarios.backlog_h,
     "i": cluster_scenarios.nodes_i,
     "j": cluster_scenarios.mariadb_j,
+    "k": cluster_scenarios.journal_k,
 }
 
 FAILURES = (InvalidRun, LoadError, PopulationError, ServerError)

@@ -11,13 +11,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from tests.faults import world
 from tests.faults.faults import FAULTS, combined, possible
 from tests.faults.runner import Play, Violation
 
-WORLDS = {"embedded": world.embedded, "node": world.single_node, "cluster": world.two_nodes}
+WORLDS = {
+    "embedded": world.embedded,
+    "node": world.single_node,
+    "cluster": world.two_nodes,
+    "journal": partial(world.two_nodes, journal=True),
+}
 
 
 def main() -> int:

@@ -191,8 +191,9 @@ def kill_redis(scene: Scene) -> Iterator[None]:
     scene.world.redis.start()
 
 
-@fault(0.5, needs="redis")
+@fault(0.5, needs="hints", touches="redis")
 def flush_redis(scene: Scene) -> Iterator[None]:
+    """Only where nothing in it was ever acknowledged."""
     for _ in range(3):
         scene.world.flush_redis()
         time.sleep(0.3)

@@ -91,7 +91,9 @@ class Play:
 
     def _preamble(self) -> None:
         allowance = {"block": 2.0, "kick": 2.0} if "redis" in self.world.has else {}
-        self.log.note(What.RUN, data={"seed": self.seed, **allowance})
+        # where messages come from a journal, those of several pairs are numbered before they are in any inbox
+        by_pair = "redis" in self.world.has and "hints" not in self.world.has
+        self.log.note(What.RUN, data={"seed": self.seed, "mids_by_pair": by_pair, **allowance})
         for one in self.cast.devices:
             self.log.note(What.DEVICE, user=one.user, device=one.device, qos=one.qos, data={"clean": one.clean})
         for first, second in self.cast.friends:

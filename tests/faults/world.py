@@ -39,6 +39,8 @@ QUICK_CLUSTER: dict[str, object] = {
     "cluster.sweep": 5,
 }
 
+QUICK_JOURNAL: Mapping[str, object] = {"cluster.journal.lease": 2, "cluster.journal.shards": 4}
+
 
 class Node:
     """One server process, the proxy before it, and those between it and what it needs."""
@@ -107,7 +109,8 @@ class Node:
 
 
 class World:
-    """What faults and the runner see. `has` names what there is: nodes (more than one), mysql, redis, disk."""
+    """What faults and the runner see. `has` names what there is: nodes (more than one), mysql, redis,
+    hints (nothing else is in Redis), disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -214,10 +217,14 @@ def single_node(folder: Path, *, quick: bool = True, megabytes: int = 400) -> It
 
 
 @contextmanager
-def two_nodes(folder: Path, *, quick: bool = True, megabytes: int = 400) -> Iterator[World]:
-    """`make cluster`: nodes A and B, MariaDB, Redis, the accounts."""
+def two_nodes(folder: Path, *, quick: bool = True, journal: bool = False, megabytes: int = 400) -> Iterator[World]:
+    """`make cluster`: nodes A and B, MariaDB, Redis, the accounts. With `journal` messages are acknowledged for being
+    in Redis."""
     with _disk(folder / "mariadb", megabytes) as disk, _proxied(folder) as world:
-        here = cluster.Cluster(folder, balancer=False, settings={**PATIENT, **(QUICK | QUICK_CLUSTER if quick else {})})
+        settings = {**PATIENT, **(QUICK | QUICK_CLUSTER if quick else {})}
+        if journal:
+            settings |= {"store.accept": "journal", **(QUICK_JOURNAL if quick else {})}
+        here = cluster.Cluster(folder, balancer=False, settings=settings)
         world.mysql, world.redis = here.mysql, here.redis
         nodes = [Node(name, process, world.proxies) for name, process in zip("AB", here.nodes, strict=True)]
         for node, process in zip(nodes, here.nodes, strict=True):
@@ -229,7 +236,7 @@ def two_nodes(folder: Path, *, quick: bool = True, megabytes: int = 400) -> Iter
             for node in nodes:
                 node.ready()
             _database(world, disk)
-            world.has |= {"nodes", "redis"}
+            world.has |= {"nodes", "redis"} if journal else {"nodes", "redis", "hints"}
             world.accounts = Aldis(folder / "accounts")
             world.accounts.http = here.accounts.http
             yield world

@@ -52,6 +52,11 @@ def test_one_process_on_mariadb(bench: Bench) -> None:
     assert set(outcome.loads["aldis full"][0]["parts_us"]) == {"aldis", "mariadbd"}
 
 
+def test_both_modes_of_acceptance_side_by_side(bench: Bench) -> None:
+    outcome = cluster_scenarios.journal_k(bench)
+    check(outcome, "commit, full", "commit, third", "journal, full", "journal, third")
+
+
 def test_two_nodes_that_know_nothing_of_each_other_are_an_invalid_run(bench: Bench) -> None:
     """What is measured is that messages cross: without that there is no result."""
     with bench.mosquitto() as one, bench.mosquitto() as two:
