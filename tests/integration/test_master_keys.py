@@ -9,11 +9,15 @@ import shutil
 import sqlite3
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.clusters import clustered, entrances
 from tests.people import people
-from tests.servers import ALDIS, Aldis, environment, running
+from tests.servers import ALDIS, Aldis, RestError, environment, running
 
 
 def keys(server: Aldis, *words: str, code: int = 0) -> str:
@@ -141,3 +145,52 @@ def test_a_master_key_from_the_environment(tmp_path: Path) -> None:
         assert "wrapped under the master key" in starts_not(server)
         for secret in (first, second):
             assert secret not in server.log
+
+
+def test_in_a_cluster_every_process_has_the_new_key_first(tmp_path: Path) -> None:
+    """The accounts process has a copy of the secrets file. While it lacks the new key, it says so and loses nothing."""
+    with clustered(tmp_path, nodes=1) as cluster:
+        accounts, copy = cluster.accounts, tmp_path / "copy.json"
+        shutil.copy2(cluster.secrets, copy)
+        accounts.settings["accounts.secret_file"] = copy
+        accounts.restart()
+        (entrance,) = entrances(cluster)
+        ada, bob = people(entrance, "ada", "bob")
+        path = f"/v1/relations/{bob.user}"
+        before = ada.rest("GET", f"{path}/keys")["keys"]
+
+        def keys(act: str, code: int = 0) -> str:
+            settings = {**accounts.settings, "accounts.secret_file": cluster.secrets}
+            settings |= {"store.url": cluster.mysql.url(), "store.password_file": cluster.mysql.password_file}
+            settings["cluster.redis_url"] = cluster.redis.url()
+            done = subprocess.run(
+                [str(ALDIS), "keys", act, "--config", "accounts"],
+                env=environment(settings),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == code, done.stdout + done.stderr
+            return done.stdout + done.stderr
+
+        assert "`aldis keys add-master` makes one" in keys("rotate-master", code=1)
+        assert "Give every process of the cluster its copy" in keys("add-master")
+        assert "wrapped again: 1" in keys("rotate-master")
+        with pytest.raises(RestError, match="503"):
+            ada.rest("GET", f"{path}/keys")
+        with pytest.raises(RestError, match="503"):
+            ada.rest("POST", f"{path}/rotate-key")
+        assert "wrapped under the master key" in accounts.log.read_text()
+        shutil.copy2(cluster.secrets, copy)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                assert ada.rest("GET", f"{path}/keys")["keys"] == before
+                break
+            except RestError:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        made = ada.rest("POST", f"{path}/rotate-key")["keys"]
+        assert bob.rest("GET", f"/v1/relations/{ada.user}/keys")["keys"] == before + made
+        listed = keys("list").splitlines()
+        assert sorted(line.split("  ")[1] for line in listed) == ["old, 0 relation keys", "wraps, 2 relation keys"]
