@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -156,6 +157,10 @@ async def _add_headers(message: Message, scope: Scope) -> None:
 def _methods(scope: Scope) -> list[str]:
     """What the path of this call takes. Litestar's own answer to OPTIONS knows only a part where several handlers share
     a path, and its 405 says nothing."""
-    path = scope.get("path_template")
-    routes = scope["litestar_app"].routes
-    return sorted({method for route in routes if route.path_format == path for method in getattr(route, "methods", ())})
+    path = scope["path"].rstrip("/") or "/"
+    methods: set[str] = set()
+    for route in scope["litestar_app"].routes:
+        pattern = re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(route.path_format))
+        if re.fullmatch(pattern, path):
+            methods.update(getattr(route, "methods", ()))
+    return sorted(methods)

@@ -212,3 +212,25 @@ async def test_not_ready_without_the_tables(world: World, caplog: pytest.LogCapt
     async with world.engine.begin() as connection:
         await connection.exec_driver_sql("ALTER TABLE im_user RENAME TO elsewhere")
     assert_problem(await world.client.get("/readyz"), 503, "unavailable")
+
+
+async def test_options_and_405_name_every_method_of_a_path(world: World) -> None:
+    [alice] = await world.enter("alice")
+    for path, methods in (
+        ("/v1/friend-requests", "GET, HEAD, OPTIONS, POST"),
+        ("/v1/devices/x", "DELETE, OPTIONS, PATCH"),
+        ("/v1/login", "OPTIONS, POST"),
+    ):
+        allowed = {name for name in methods.split(", ") if name != "HEAD"}
+        asked = await world.client.options(path, headers=alice.headers)
+        assert set(asked.headers["allow"].split(", ")) - {"HEAD"} == allowed
+        refused = await world.client.request("TRACE", path)
+        assert_problem(refused, 405, "method-not-allowed")
+        assert set(refused.headers["allow"].split(", ")) - {"HEAD"} == allowed
+
+
+async def test_the_document_says_that_unknown_fields_are_refused(world: World) -> None:
+    schemas = (await openapi(world))["components"]["schemas"]
+    for name in ("Registration", "Login", "NewToken", "NewBroadcast", "Deletion"):
+        assert schemas[name]["additionalProperties"] is False
+    assert "additionalProperties" not in schemas["DeviceEntry"]
