@@ -1,0 +1,156 @@
+"""Files through a real server: large ones in little memory, connections that are cut, and MQTT beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from aldis.mobile_client_demo.encryption import RelationKey, decrypt, encrypt
+from aldis.mobile_client_demo.files import FileMessage, fetch_file, send_file
+from aldis.mobile_client_demo.rest import Login, Refused, Rest
+from tests.servers import Aldis, running
+from tests.tcp_proxy import TcpProxy
+from tests.wire import PINGREQ, PINGRESP
+
+LARGE = 200_000_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aldis]:
+    limits = {"files.max_size": 2 * LARGE, "files.max_total_per_user": 10 * LARGE, "files.max_downloads_per_user": 40}
+    with running(tmp_path_factory.mktemp("files"), settings=limits) as server:
+        server.register("alice", "bob", "carol")
+        server.befriend("alice", "bob")
+        yield server
+
+
+def entered(server: Aldis, user: str) -> tuple[Rest, Login]:
+    rest = Rest(f"http://{server.http[0]}:{server.http[1]}", timeout=20)
+    return rest, Login(user, "phone", server.login(user, "phone"), "")
+
+
+def most_memory(server: Aldis) -> int:
+    """The largest resident set so far, in bytes."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+
+
+def test_200_mb_pass_through_in_little_memory(server: Aldis, tmp_path: Path) -> None:
+    source, target = tmp_path / "large.bin", tmp_path / "received.bin"
+    with source.open("wb") as file:
+        file.truncate(LARGE)
+        file.seek(LARGE // 2)
+        file.write(os.urandom(1_000))
+    rest, alice = entered(server, "alice")
+    _, bob = entered(server, "bob")
+    before = psutil.Process(server.process.pid).memory_info().rss
+    message = send_file(rest, alice, source, "bob", mime="video/mp4")
+    assert message.stored > LARGE
+    fetch_file(rest, bob, message, target)
+    grown = max(0, most_memory(server) - before)
+    assert grown < 30_000_000, f"{grown / 1e6:.0f} MB more for a file of {LARGE / 1e6:.0f} MB"
+    with source.open("rb") as one, target.open("rb") as other:
+        assert hashlib.file_digest(one, "sha256").digest() == hashlib.file_digest(other, "sha256").digest()
+    rest_again, carol = entered(server, "carol")
+    with pytest.raises(Refused):
+        fetch_file(rest_again, carol, message, tmp_path / "not for carol")
+    stored = next(path for path in (server.data / "files").rglob(message.file_id))
+    assert stored.stat().st_size == message.stored
+    assert bytes(100_000) not in stored.read_bytes()[:10_000_000], "what lies on the disk is encrypted"
+
+
+async def test_a_file_over_connections_that_are_cut(server: Aldis, tmp_path: Path) -> None:
+    """The receiver goes on behind what it has, until it has all of it; the message travels encrypted as any other."""
+    source, target = tmp_path / "Grüße.bin", tmp_path / "received.bin"
+    source.write_bytes(os.urandom(20_000_000))
+    rest, alice = entered(server, "alice")
+    _, bob = entered(server, "bob")
+    message = send_file(rest, alice, source, "bob", mime="image/png")
+    key = RelationKey(1, os.urandom(32))
+    content = encrypt(key, sender="alice", recipient="bob", text=message.body())
+    received = FileMessage.read(decrypt(key, sender="alice", recipient="bob", content=content))
+    assert received == message
+    cuts = 0
+
+    async def cut(proxy: TcpProxy, part: Path) -> None:
+        nonlocal cuts
+        had = 0
+        while cuts < 8:
+            have = part.stat().st_size if part.exists() else 0
+            if have > had + 1_000_000:
+                proxy.cut()
+                cuts, had = cuts + 1, have
+            await asyncio.sleep(0.001)
+
+    async with TcpProxy(server.http[1]) as proxy:
+        through = Rest(f"http://127.0.0.1:{proxy.port}", timeout=5)
+        cutting = asyncio.create_task(cut(proxy, target.with_name(target.name + ".part")))
+        await asyncio.to_thread(fetch_file, through, bob, received, target, attempts=40)
+        cutting.cancel()
+    assert cuts >= 2, "the connection was never cut"
+    assert target.read_bytes() == source.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Grüße.bin", "received.bin"]
+
+
+def curl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["curl", "-sS", "--noproxy", "*", *arguments], capture_output=True, check=False, timeout=60)
+
+
+def test_curl_goes_on_where_it_was_cut(server: Aldis, tmp_path: Path) -> None:
+    source, target = tmp_path / "a.bin", tmp_path / "b.bin"
+    source.write_bytes(os.urandom(5_000_000))
+    token = server.login("alice", "curl")
+    url = f"http://{server.http[0]}:{server.http[1]}/v1/files"
+    given = ("-H", f"Authorization: Bearer {token}")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    sent = curl(*given, "-F", f"sha256={digest}", "-F", f"file=@{source};type=image/png", f"{url}?to=alice")
+    entry = json.loads(sent.stdout)
+    assert (entry["name"], entry["size"], entry["sha256"]) == ("a.bin", 5_000_000, digest)
+    cut = curl(*given, "-o", str(target), "--limit-rate", "1M", "--max-time", "1", f"{url}/{entry['file_id']}")
+    assert cut.returncode == 28 and 0 < target.stat().st_size < 5_000_000
+    assert curl(*given, "-C", "-", "-o", str(target), f"{url}/{entry['file_id']}").returncode == 0
+    assert target.read_bytes() == source.read_bytes()
+    looked = curl(*given, "-I", f"{url}/{entry['file_id']}").stdout.decode()
+    assert looked.startswith("HTTP/1.1 200") and f'etag: "{digest}"' in looked.lower()
+    assert "server: uvicorn" not in looked.lower()
+    assert entry["file_id"] in server.log and token not in server.log and "a.bin" not in server.log
+
+
+def test_mqtt_does_not_wait_for_downloads(server: Aldis, tmp_path: Path) -> None:
+    source = tmp_path / "a.bin"
+    source.write_bytes(bytes(50_000_000))
+    rest, alice = entered(server, "alice")
+    message = send_file(rest, alice, source, "alice", mime="image/png")
+    url = f"http://{server.http[0]}:{server.http[1]}/v1/files/{message.file_id}"
+    given = ["-H", f"Authorization: Bearer {alice.access_token}", "-o", "/dev/null", "--limit-rate", "4M"]
+    downloads = [
+        subprocess.Popen(["curl", "-sS", "--noproxy", "*", *given, url], stderr=subprocess.PIPE) for _ in range(20)
+    ]
+    try:
+        times = []
+        until = time.monotonic() + 3
+        with server.tcp().connected("pings", user="alice", password=server.login("alice", "pings")) as client:
+            while time.monotonic() < until:
+                begun = time.perf_counter()
+                client.send(PINGREQ)
+                client.expect(PINGRESP)
+                times.append(time.perf_counter() - begun)
+                time.sleep(0.01)
+        assert all(one.poll() is None for one in downloads), "they are under way all the time"
+    finally:
+        for one in downloads:
+            one.kill()
+            one.wait()
+    times.sort()
+    median, late = times[len(times) // 2], times[len(times) * 99 // 100]
+    assert median < 0.02 and late < 0.25, (median, late)
