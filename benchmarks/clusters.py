@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -58,6 +59,7 @@ def aldis_on_mariadb(command: list[str], files: Path, folder: Path, core: int | 
 
 def prepare(command: list[str], folder: Path, users: int) -> list[Account]:
     """What `aldis_cluster` copies: a database with Aldis' tables and `users` users in it, and the keys of its nodes."""
+    shutil.rmtree(folder, ignore_errors=True)  # what an attempt that failed has left
     folder.mkdir(parents=True)
     databases.install(folder / "mariadb")
     with databases.filling(folder / "mariadb", folder / "filling") as database:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import cluster_scenarios, servers
 from benchmarks.bench import Bench, InvalidRun
 from benchmarks.results import Outcome
-from benchmarks.servers import Server
+from benchmarks.servers import Server, ServerError
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +74,12 @@ def test_the_files_of_the_database_are_made_once_and_copied(bench: Bench, tmp_pa
     with bench.aldis_on_mariadb(files) as server:
         assert set(server.processes) == {"aldis", "mariadbd"}
     assert sum(path.stat().st_mtime for path in files.rglob("*") if path.is_file()) == before
+
+
+def test_a_preparation_that_failed_is_tried_again_by_the_next_scenario(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ["false"], None)
+    with pytest.raises(ServerError, match="migrate"):
+        bench.in_mariadb(2)
+    bench.command = servers.aldis_command()
+    _, people = bench.in_mariadb(2)
+    assert len(people) == 2
