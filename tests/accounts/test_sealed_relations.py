@@ -93,12 +93,16 @@ async def test_the_server_never_has_the_key(world: World, three: Three, caplog: 
 
 
 async def test_a_blob_goes_to_its_device_only(world: World, three: Three) -> None:
+    """Also where both have a device of the same name."""
     phone, tablet, laptop = three
-    assert (await phone.make("bob", 2, secrets.token_bytes(32))).status_code == 204
-    seen = {
-        (await one.version(peer, 2))["wrapped"] for one, peer in [(phone, "bob"), (tablet, "bob"), (laptop, "alice")]
-    }
-    assert len(seen) == 3
+    namesake, key = await device(world, "bob", "phone"), secrets.token_bytes(32)
+    await namesake.register()
+    assert (await phone.make("bob", 2, key)).status_code == 204
+    everybody = [(phone, "bob"), (tablet, "bob"), (laptop, "alice"), (namesake, "alice")]
+    assert len({(await one.version(peer, 2))["wrapped"] for one, peer in everybody}) == 4
+    for one, peer in everybody:
+        assert len((await one.get(f"/v1/relations/{peer}/keys")).json()["keys"]) == 2
+        assert await one.opened(peer, 2) == key
     late = await device(world, "alice", "watch")
     found = await late.version("bob", 2)
     assert found["wrapped"] is None and found["by"] is None and found["key"] is None and found["kind"] == "sealed"
