@@ -249,7 +249,7 @@ im_announcement = Table(
 im_history = Table(
     "im_history",
     metadata,
-    # the chat messages between two users, user_id1 <= user_id2. Filled behind the group commit (ADR-0013)
+    # the chat messages between two users, user_id1 <= user_id2. Filled behind the group commit (ADR-0014)
     Column("user_id1", UserId, primary_key=True),
     Column("user_id2", UserId, primary_key=True),
     Column("mid", BigId, primary_key=True, autoincrement=False),

@@ -1,4 +1,4 @@
-"""Fills the index of the history (`im_history`) behind the group commit, inbox by inbox (ADR-0013).
+"""Fills the index of the history (`im_history`) behind the group commit, inbox by inbox (ADR-0014).
 
 Numbers n of one inbox have no gaps and are seen in their order, whoever commits: so "filled up to n" is exact, where
 message ids, drawn by several transactions at once or by the journal long before, would not be. Filling is idempotent:

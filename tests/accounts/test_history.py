@@ -1,4 +1,4 @@
-"""GET /v1/messages, and the index behind it that is filled behind the group commit (ADR-0013)."""
+"""GET /v1/messages, and the index behind it that is filled behind the group commit (ADR-0014)."""
 
 from __future__ import annotations
 
