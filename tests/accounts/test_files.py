@@ -8,6 +8,8 @@ import secrets
 
 import pytest
 
+from aldis.bridge.accounts.errors import LimitReached
+from aldis.bridge.accounts.files import FileLimits, NewFile
 from aldis.config.files import Files as FilesSettings
 from tests.accounts.filing import fetch, nothing_is_left, on_disk, rows, send, stored
 from tests.accounts.world import PASSWORD, World, assert_problem
@@ -285,3 +287,37 @@ async def test_sums_are_made_anew(world: World) -> None:
     for size in (10, 20, 30):
         await stored(alice, bytes(size))
     assert await world.accounts.files.used("alice") == (3, 60)
+
+
+async def test_room_is_set_aside_one_upload_at_a_time(world: World) -> None:
+    """On either database: two that begin at once do not both see what is left."""
+    await world.enter("alice")
+    limits = FileLimits(total=250, files=100, receivers=1)
+
+    async def begin() -> bool:
+        new = NewFile(secrets.token_hex(16), "alice", (), 100, world.now() + 60_000)
+        try:
+            await world.accounts.files.begin(new, limits, now=world.now())
+        except LimitReached:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*(begin() for _ in range(8)))) == 2
+    assert await world.accounts.files.used("alice") == (2, 200)
+
+
+async def test_one_file_is_not_given_to_more_than_it_may_be(world: World) -> None:
+    alice, *friends = await world.enter("alice", "bob", "carol", "dave", "erin")
+    for friend in friends:
+        await world.befriend(alice, friend)
+    file_id = await stored(alice, b"x")
+
+    async def give(to: str) -> bool:
+        try:
+            await world.accounts.files.give("alice", file_id, to, limit=2, now=world.now())
+        except LimitReached:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*(give(friend.user) for friend in friends))) == 2
+    assert await rows(world) == (1, 2)

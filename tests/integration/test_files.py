@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 from aldis.mobile_client_demo.encryption import RelationKey, decrypt, encrypt
 from aldis.mobile_client_demo.files import FileMessage, fetch_file, send_file
 from aldis.mobile_client_demo.rest import Login, Refused, Rest
+from tests.s3_server import S3Server
 from tests.servers import Aldis, running
 from tests.tcp_proxy import TcpProxy
 from tests.wire import PINGREQ, PINGRESP
@@ -154,3 +156,95 @@ def test_mqtt_does_not_wait_for_downloads(server: Aldis, tmp_path: Path) -> None
     times.sort()
     median, late = times[len(times) // 2], times[len(times) * 99 // 100]
     assert median < 0.02 and late < 0.25, (median, late)
+
+
+@pytest.fixture(scope="module")
+def bucket_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+def test_the_same_from_a_bucket(bucket_server: S3Server, tmp_path: Path) -> None:
+    """`files.backend: s3`: in parts of 5 MiB, in little memory, with ranges, and removed for good."""
+    bucket = bucket_server.new_bucket()
+    (tmp_path / "key").write_text("secret\n")
+    (tmp_path / "key").chmod(0o600)
+    settings = {
+        "files.backend": "s3",
+        "files.s3.bucket": bucket.bucket,
+        "files.s3.endpoint": bucket_server.url,
+        "files.s3.allow_http": "true",
+        "files.s3.access_key_id": "someone",
+        "files.s3.secret_key_file": tmp_path / "key",
+    }
+    source, target = tmp_path / "a.bin", tmp_path / "b.bin"
+    source.write_bytes(os.urandom(60_000_000))
+    with running(tmp_path / "server", settings=settings) as server:
+        server.register("alice", "bob")
+        server.befriend("alice", "bob")
+        rest, alice = entered(server, "alice")
+        _, bob = entered(server, "bob")
+        before = psutil.Process(server.process.pid).memory_info().rss
+        message = send_file(rest, alice, source, "bob", mime="image/png")
+        fetch_file(rest, bob, message, target)
+        grown = most_memory(server) - before
+        assert grown < 50_000_000, f"{grown / 1e6:.0f} MB more"
+        assert target.read_bytes() == source.read_bytes()
+        assert bucket_server.keys(bucket) == [f"contents/{message.file_id}", "storage-id"]
+        url = f"http://{server.http[0]}:{server.http[1]}/v1/files/{message.file_id}"
+        part = curl("-H", f"Authorization: Bearer {bob.access_token}", "-r", "30000000-30000009", url)
+        assert len(part.stdout) == 10
+        server.rest("DELETE", f"/v1/files/{message.file_id}", token=alice.access_token)
+        assert bucket_server.keys(bucket) == ["storage-id"]
+        assert bucket_server.unfinished(bucket) == 0
+        assert "secret" not in server.log
+
+
+def test_a_bucket_that_is_away_keeps_nothing_else_from_working(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    settings = {
+        "files.backend": "s3",
+        "files.s3": json.dumps({"bucket": "aldis-files", "endpoint": nowhere, "allow_http": True, "max_retries": 0}),
+        "logging.format": "json",
+    }
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in keys.items():
+            environment.setenv(name, value)
+        with running(tmp_path / "server", settings=settings) as server:
+            server.register("alice")
+            rest, alice = entered(server, "alice")
+            (tmp_path / "a").write_bytes(b"x")
+            with pytest.raises(Refused) as refused:
+                send_file(rest, alice, tmp_path / "a", "alice", mime="image/png")
+            assert refused.value.status == 503
+            assert server.rest("GET", "/readyz") == {"status": "ok"}
+
+
+def test_a_client_that_takes_nothing_loses_its_connection(tmp_path: Path) -> None:
+    """Closing it would wait for as long as the client likes: what is buffered for it must go out first."""
+    (tmp_path / "a").write_bytes(bytes(50_000_000))
+    settings = {"files.stall_timeout": 1}
+    with running(tmp_path / "server", settings=settings) as server:
+        server.register("alice")
+        rest, alice = entered(server, "alice")
+        message = send_file(rest, alice, tmp_path / "a", "alice", mime="image/png")
+        with socket.create_connection(server.http) as client:
+            request = (
+                f"GET /v1/files/{message.file_id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {alice.access_token}"
+            )
+            client.sendall(f"{request}\r\n\r\n".encode())
+            port = client.getsockname()[1]
+
+            def held() -> bool:
+                open_ones = psutil.Process(server.process.pid).net_connections("tcp")
+                return any(one.raddr and one.raddr.port == port for one in open_ones)
+
+            assert held()
+            deadline = time.monotonic() + 8
+            while held() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert not held(), "the server still holds the connection"
+        server.logged("a download was given up")
