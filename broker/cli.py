@@ -199,7 +199,7 @@ def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 def _admin(settings: Settings, options: argparse.Namespace) -> int:
-    from aldis.broker.admin_command import administer
+    from aldis.broker.compose_admin import administer
 
     return asyncio.run(administer(settings, options.act, getattr(options, "user", "")))
 
