@@ -11,12 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from aldis.mobile_client_demo.encryption import MESSAGES_PER_KEY, CannotDecrypt, Keyring, RelationKey
 from aldis.mobile_client_demo.rest import FriendDevice, Keys, KeyVersion, Login, WrappedKey
 from aldis.mobile_client_demo.sealed_device import Distrusted, SealedDevice
-from aldis.mobile_client_demo.sealing import DevicePair, Place, check_of, fingerprint, safety_number, unwrap, wrap
+from aldis.mobile_client_demo.sealing import (
+    FORMAT,
+    DevicePair,
+    Place,
+    _cipher,
+    check_of,
+    fingerprint,
+    safety_number,
+    unwrap,
+    wrap,
+)
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs" / "encryption.md"
@@ -142,6 +152,21 @@ def test_only_the_right_device_opens_and_only_the_right_one_has_wrapped(
             unwrap(blob, PLACE, to, bad)
         with pytest.raises(CannotDecrypt):
             unwrap(blob[:1] + bad + blob[33:], PLACE, to, own.public)
+
+
+def test_without_the_private_key_of_a_device_nobody_wraps_in_its_name(
+    three: tuple[DevicePair, DevicePair, bytes],
+) -> None:
+    """The server knows every public key and every word of the format, and makes the rest up."""
+    own, to, _ = three
+    once, server = DevicePair(), DevicePair()
+    receiver = X25519PublicKey.from_public_bytes(to.public)
+    known = once.private.exchange(receiver)
+    for guessed in (b"", bytes(32), known, server.private.exchange(receiver)):
+        cipher, nonce = _cipher(known + guessed, once.public, own.public, to.public)
+        forged = FORMAT + once.public + cipher.encrypt(nonce, bytes(32), PLACE.context())
+        with pytest.raises(CannotDecrypt):
+            unwrap(forged, PLACE, to, own.public)
 
 
 def test_every_changed_byte_is_noticed(three: tuple[DevicePair, DevicePair, bytes]) -> None:
