@@ -24,6 +24,10 @@ class Outgoing:
     content: dict[str, Any]
     published: int = 0
     acknowledged: bool = False
+    ordered: bool = False
+    """It is to have a seq, now or when it leaves."""
+    cause: int | None = None
+    """The n of the item in whose handling it was sent, where its id follows from that."""
     answers: list[Receipt] = field(default_factory=list)
     """Every `sent` and `failed` receipt for it: one per time that it was published, unless a connection was lost."""
 
@@ -53,10 +57,12 @@ class Progress:
 
 class Outbox:
     """All messages of one device by id, those that still wait for an answer in sending order, and the progress of
-    each peer. `prefix` keeps the ids of two runs on one device apart."""
+    each peer. `prefix` keeps the ids of two runs on one device apart; a run that goes on with the prefix of another
+    goes on at its `count`."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, *, count: int = 0) -> None:
         self._prefix = prefix
+        self._count = count
         self._messages: dict[str, Outgoing] = {}
         self._waiting: dict[str, Outgoing] = {}
         self._seqs: dict[str, int] = {}
@@ -64,13 +70,26 @@ class Outbox:
 
     def new(self, to: str, text: str, fields: dict[str, Any], *, ordered: bool) -> Outgoing:
         """A message with the next id and, if `ordered`, the next seq. `fields` are its type, body and so on."""
-        content: dict[str, Any] = {"id": f"{self._prefix}-{len(self._messages) + 1}"}
+        self._count += 1
+        content: dict[str, Any] = {"id": f"{self._prefix}-{self._count}"}
         if ordered:
             content["seq"] = self._seqs[to] = self._seqs.get(to, 0) + 1
         content.update(fields)
-        message = Outgoing(content["id"], to, content.get("seq"), text, content)
+        message = Outgoing(content["id"], to, content.get("seq"), text, content, ordered=ordered)
         self._messages[message.id] = message
         return message
+
+    def restore(self, message: Outgoing) -> None:
+        """Takes in a message that has its id already, such as one that an earlier run has left."""
+        self._messages[message.id] = message
+
+    def forget(self, message: Outgoing) -> None:
+        """Nobody will ask for it again."""
+        self._messages.pop(message.id, None)
+        self._waiting.pop(message.id, None)
+
+    def message(self, id: str) -> Outgoing | None:
+        return self._messages.get(id)
 
     def leaving(self, message: Outgoing) -> None:
         """The app publishes it, now or when it is online again."""

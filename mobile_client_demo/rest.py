@@ -128,6 +128,11 @@ class Rest:
         answer = self._call("POST", "/v1/login", {"user_id": user, "password": password, "device_id": device})
         return Login(user, device, _text(answer, "access_token"), _text(answer, "refresh_token"))
 
+    def refresh(self, login: Login) -> Login:
+        """The next pair of tokens. The refresh token of `login` is used up, even if the answer is lost."""
+        answer = self._call("POST", "/v1/token/refresh", {"refresh_token": login.refresh_token})
+        return Login(login.user, login.device, _text(answer, "access_token"), _text(answer, "refresh_token"))
+
     def request_friend(self, login: Login, to: str) -> None:
         self._call("POST", "/v1/friend-requests", {"to": to}, login)
 

@@ -22,12 +22,12 @@ class Distrusted(Exception):
 class SealedDevice:
     """One device with its key pair. Keys that it has opened and checked go into `keys`."""
 
-    def __init__(self, rest: Rest, login: Login, keys: Keyring) -> None:
+    def __init__(self, rest: Rest, login: Login, keys: Keyring, *, pair: DevicePair | None = None) -> None:
         self._rest, self._login = rest, login
         self.keys = keys
-        self.pair = DevicePair()
-        self._trusted: set[tuple[str, str, bytes]] = {(login.user, login.device, self.pair.public)}
-        self._sealed_since: dict[str, int] = {}
+        self.pair = pair or DevicePair()
+        self.trusted: set[tuple[str, str, bytes]] = {(login.user, login.device, self.pair.public)}
+        self.sealed_since: dict[str, int] = {}
 
     def register(self) -> None:
         self._rest.register_key(self._login, self.pair.public)
@@ -44,7 +44,7 @@ class SealedDevice:
         devices = self._rest.friend_devices(self._login, friend)
         if number != self.safety_number(friend):
             raise Distrusted(f"the safety number with {friend} is another one")
-        self._trusted |= {(one.user, one.device, one.public_key) for one in devices}
+        self.trusted |= {(one.user, one.device, one.public_key) for one in devices}
 
     def seal(self, friend: str) -> int:
         """Makes the next version of the key and stores it, wrapped for every device of both; which version it is."""
@@ -74,18 +74,18 @@ class SealedDevice:
         lacking = []
         for one in self._rest.keys(self._login, friend).versions:
             if one.key is not None:
-                if one.version > self._sealed_since.get(friend, one.version):
+                if one.version > self.sealed_since.get(friend, one.version):
                     raise Distrusted(f"version {one.version} for {friend} was made by the server")
                 self.keys.add(friend, one.key)
             elif one.wrapped is None or one.check is None:
                 lacking.append(one.version)
             else:
-                self._sealed_since.setdefault(friend, one.version)
+                self.sealed_since.setdefault(friend, one.version)
                 self._open(friend, one.version, one.wrapped, one.check)
         return lacking
 
     def _open(self, friend: str, version: int, found: WrappedKey, check: bytes) -> None:
-        if (found.by_user, found.by_device, found.public_key) not in self._trusted:
+        if (found.by_user, found.by_device, found.public_key) not in self.trusted:
             raise Distrusted(f"version {version} comes from {found.by_user} on {found.by_device}, unconfirmed")
         user, device = self._login.user, self._login.device
         place = Place(version, found.by_user, found.by_device, user, device, (user, friend))
@@ -97,7 +97,7 @@ class SealedDevice:
     def _confirmed(self, friend: str) -> list[FriendDevice]:
         devices = self._rest.friend_devices(self._login, friend)
         for one in devices:
-            if (one.user, one.device, one.public_key) not in self._trusted:
+            if (one.user, one.device, one.public_key) not in self.trusted:
                 raise Distrusted(f"nobody has confirmed the public key of {one.user} on {one.device}")
         return devices
 

@@ -1,0 +1,103 @@
+"""The face of the bot for threads."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aldis.mobile_client_demo.bot.base import BaseBot
+from aldis.mobile_client_demo.bot.core import Invoke
+from aldis.mobile_client_demo.bot.handlers import Arrived, Message
+from aldis.mobile_client_demo.bot.handles import Handle
+from aldis.mobile_client_demo.files import FileMessage
+
+logger = logging.getLogger(__name__)
+
+
+class Bot(BaseBot):
+    """`with Bot(…) as bot:` or `bot.run()`. Methods may be called from any thread, handlers included; but a handler
+    that waits for what another handler does waits for ever: there is one thread for all of them."""
+
+    def _invoker(self) -> Invoke:
+        return _call
+
+    def start(self) -> None:
+        """Returns at once; connecting, now and later, goes on behind."""
+        self._core.start()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Lets the handler that runs end, says goodbye. What was sent and has not left stays on disk."""
+        self._core.stop(timeout)
+
+    def run(self) -> None:
+        """Until SIGINT, SIGTERM or `stop` from another thread. Raises what makes going on senseless: `NotAllowed`."""
+        asked = threading.Event()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: asked.set())
+        self.start()
+        while not asked.wait(0.2) and not self._core.over.is_set():
+            pass
+        self.stop()
+        if self._core.fault is not None:
+            raise self._core.fault
+
+    def __enter__(self) -> Bot:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def wait_online(self, timeout: float | None = None) -> bool:
+        return self._core.online.wait(timeout)
+
+    def send(
+        self, to: str, body: Any, type: str = "text", *, encrypted: bool = False, ordered: bool = False, **fields: Any
+    ) -> Handle:
+        """On disk when it returns, and sent as soon as may be, over crashes and reconnects, once. `ordered` gives it a
+        `seq` and lets it wait for the answer to the one before. Further fields go with the message. Raises
+        `OutboxFull`, and for an encrypted one `NoKey`."""
+        return self._send(to, body, type, encrypted, ordered, **fields)
+
+    def reply(self, message: Message, body: Any, **how: Any) -> Handle:
+        """To its sender, encrypted if the message was."""
+        return self.send(message.sender, body, **({"encrypted": message.encrypted} | how))
+
+    def waiting(self) -> list[Handle]:
+        """Handles of what is not settled, from earlier runs too."""
+        return self._core.waiting()
+
+    def read(self, message: Message) -> None:
+        """Tells its sender that all up to this one was shown, now or when there is a connection."""
+        self._core.say_read(message.sender, message.mid)
+
+    def report(self, topic: str, payload: bytes | str, *, retain: bool = True, qos: int = 1) -> bool:
+        """Publishes below `devices/{me}/`; False while offline: report again in `on_online`."""
+        return self._report(topic, payload, retain, qos)
+
+    def send_file(self, to: str, path: str | Path, *, mime: str = "application/octet-stream") -> Handle:
+        """Uploads it, encrypted while it is read, and sends what the receiver needs. Raises `RestError`, `NoLogin`."""
+        return self._send_file(to, Path(path), mime)
+
+    def fetch_file(self, message: Message, target: str | Path) -> FileMessage:
+        """The file of a message of type `file`, whole and checked, or an error."""
+        return self._fetch_file(message, Path(target))
+
+    def safety_number(self, friend: str) -> str:
+        return self._core.keys.safety_number(friend)
+
+    def confirm(self, friend: str, number: str) -> None:
+        self._core.keys.confirm(friend, number)
+
+    def register_key(self) -> None:
+        """Lets friends seal keys for this device."""
+        self._core.keys.register()
+
+
+def _call(function: Callable[..., Any], arrived: Arrived) -> None:
+    function() if arrived is None else function(arrived)
