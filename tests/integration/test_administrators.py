@@ -6,12 +6,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.integration.test_readme import ALDIS
 from tests.people import Person, people
-from tests.servers import Aldis, RestError
+from tests.servers import Aldis, RestError, running
 from tests.wire import connect, refused
 
 WITHIN = 1.0
@@ -129,3 +131,16 @@ def test_a_broadcast_reaches_an_open_connection(embedded: Aldis) -> None:
         phone.until(lambda: [one for one in phone.documents("system") if one["type"] == "broadcast"])
         [notice] = [one for one in phone.documents("system") if one["type"] == "broadcast"]
         assert (notice["broadcast_id"], notice["text"]) == (begun["broadcast_id"], "maintenance at ten")
+
+
+def test_nobody_on_this_machine_can_say_that_he_comes_from_elsewhere(tmp_path: Path) -> None:
+    """uvicorn by itself believes X-Forwarded-For of every program on the same host."""
+    settings = {"accounts.address_burst": 3, "accounts.address_per_minute": 1}
+    with running(tmp_path, settings=settings) as server:
+        said = []
+        for number in range(5):
+            body = {"user_id": f"nobody{number}", "password": "a guess", "device_id": "x"}
+            headers = {"X-Forwarded-For": f"203.0.113.{number}", "Forwarded": f"for=203.0.113.{number}"}
+            address = f"http://{server.http[0]}:{server.http[1]}/v1/login"
+            said.append(httpx.post(address, json=body, headers=headers).status_code)
+        assert said == [401, 401, 401, 429, 429]
