@@ -134,10 +134,11 @@ class MemoryJournal:
             except TimeoutError:
                 return []
 
-    async def stored(self, shard: int, *, position: int, place: int) -> None:
-        kept = self._there().shards[shard]
-        kept.entries = {one: entry for one, entry in kept.entries.items() if one > position}
-        kept.trimmed = max(kept.trimmed, place)
+    async def stored(self, last: Mapping[int, Entry]) -> None:
+        for shard, entry in last.items():
+            kept = self._there().shards[shard]
+            kept.entries = {one: other for one, other in kept.entries.items() if one > entry.position}
+            kept.trimmed = max(kept.trimmed, entry.place)
 
     async def correct(self, sender: str, device: str, id: str, answer: Answer) -> None:
         board = self._there()

@@ -157,8 +157,9 @@ class RedisJournal:
         )
         return [keys[str(name, "utf-8")] for name, _ in found or ()]
 
-    async def stored(self, shard: int, *, position: int, place: int) -> None:
-        await self._run(STORED, shard, position, place)
+    async def stored(self, last: Mapping[int, Entry]) -> None:
+        numbers = [number for shard, entry in last.items() for number in (shard, entry.position, entry.place)]
+        await self._run(STORED, *numbers)
 
     async def leases(self, storer: str, *, accepting: bool) -> Leases:
         others, surplus, *held = await self._run(LEASES, storer, self._bounds.lease, self.shards, int(accepting))

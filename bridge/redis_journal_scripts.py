@@ -160,15 +160,17 @@ return found
 """,
 )
 
-# ARGV[2] to [4]: shard, position, place.
+# ARGV[2] and on: shard, position, place of each. One script for several shards: each costs Redis a flush.
 STORED = script(
     SHRINKING,
     _COMMON,
     """
-local shard = tonumber(ARGV[2])
-redis.call('XTRIM', stream(shard), 'MINID', '=', ARGV[3] .. '-1')
-if tonumber(ARGV[4]) > field('trimmed', shard) then
-  redis.call('HSET', base .. 'state', 'trimmed:' .. text(shard), ARGV[4])
+for at = 2, #ARGV, 3 do
+  local shard, place = tonumber(ARGV[at]), ARGV[at + 2]
+  redis.call('XTRIM', stream(shard), 'MINID', '=', ARGV[at + 1] .. '-1')
+  if tonumber(place) > field('trimmed', shard) then
+    redis.call('HSET', base .. 'state', 'trimmed:' .. text(shard), place)
+  end
 end
 return 1
 """,

@@ -190,9 +190,7 @@ class Storer:
             if not held.epoch:
                 held.epoch = await self._store.claim_shard(shard)
                 self.figures["taken"] += 1
-            if held.untrimmed is not None:
-                await self._remove(shard, held, held.untrimmed)
-                self.figures["removed_late"] += 1
+        self.figures["removed_late"] += await self._remove()
         now = asyncio.get_running_loop().time()
         positions = {
             shard: held.position for shard, held in self._held.items() if held.epoch and held.still_until <= now
@@ -227,6 +225,7 @@ class Storer:
                 mine.still_until = 0.0
             finally:
                 self._busy = None
+        await self._remove()
 
     async def _store_entries(self, shard: int, held: _Held, entries: Sequence[Entry]) -> None:
         """All of them in one commit; where the store refuses that, in halves, so that only what is at fault is set
@@ -247,7 +246,7 @@ class Storer:
         refusal = await self._commit(shard, held, messages)
         if refusal is None:
             held.position = entries[-1].position
-            await self._remove(shard, held, entries[-1])
+            held.untrimmed = entries[-1]
         elif len(entries) > 1:
             half = len(entries) // 2
             await self._store_entries(shard, held, entries[:half])
@@ -304,10 +303,16 @@ class Storer:
                 answer = Answer(stored.mid, stored.created, True)
                 await self._journal.correct(message.sender, message.device, message.id, answer)
 
-    async def _remove(self, shard: int, held: _Held, entry: Entry) -> None:
-        held.untrimmed = entry
-        await self._journal.stored(shard, position=entry.position, place=entry.place)
-        held.untrimmed = None
+    async def _remove(self) -> int:
+        """What is stored by now, of all shards at once; how many shards had something."""
+        last = {shard: held.untrimmed for shard, held in self._held.items() if held.untrimmed is not None}
+        if last:
+            await self._journal.stored(last)
+            for shard, entry in last.items():
+                held = self._held.get(shard)
+                if held is not None and held.untrimmed is entry:
+                    held.untrimmed = None
+        return len(last)
 
     async def _set_aside(self, shard: int, held: _Held, entry: Entry, reason: str) -> None:
         """Raises `_Stuck` where there is no room among the poisoned: without a trace no message is given up."""

@@ -111,8 +111,8 @@ class Journal(Protocol):
     async def wait(self, after: Mapping[int, int], seconds: float) -> list[int]:
         """The shards (of these) that have entries behind these positions; waits for the first one at most so long."""
 
-    async def stored(self, shard: int, *, position: int, place: int) -> None:
-        """Everything up to this entry is in the store: it is removed."""
+    async def stored(self, last: Mapping[int, Entry]) -> None:
+        """By shard: everything up to this entry is in the store and is removed."""
 
     async def correct(self, sender: str, device: str, id: str, answer: Answer) -> None:
         """The store knows an older result for this id: it is the answer from now on."""

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from aldis.broker.journal_ports import Answer, Journal, JournalRefused
+from aldis.broker.journal_ports import Answer, Entry, Journal, JournalRefused
 from tests.contract.journals import SHARDS, Journals, Writing, held, message
 
 SOON = 5.0
@@ -20,8 +20,7 @@ def answers(found: list[Answer | None]) -> list[Answer]:
 
 async def settled(journal: Journal, shard: int, count: int) -> None:
     """The first `count` entries are in the store."""
-    last = (await journal.read(shard, after=0, limit=count, size=1_000_000))[-1]
-    await journal.stored(shard, position=last.position, place=last.place)
+    await journal.stored({shard: (await journal.read(shard, after=0, limit=count, size=1_000_000))[-1]})
 
 
 # Appending
@@ -263,8 +262,17 @@ async def test_nothing_is_removed_by_reading(journals: Journals) -> None:
     assert await held(journal) == await held(other) == [b"1", b"2", b"3"]
     await settled(journal, 0, 2)
     assert await held(other) == [b"3"]
-    await other.stored(0, position=1, place=1)  # somebody who was late
+    await other.stored({0: Entry(1, 1, 1, b"")})  # somebody who was late
     assert await held(other) == [b"3"]
+
+
+async def test_several_shards_are_emptied_in_one_step(journals: Journals) -> None:
+    journal = await journals.node()
+    await Writing(journal)(message(1), message(2, 1), message(3, 1), message(4, 2))
+    last = {shard: (await journal.read(shard, after=0, limit=1, size=1))[0] for shard in (0, 1)}
+    await journal.stored(last)
+    assert [await held(journal, shard) for shard in range(3)] == [[], [b"3"], [b"4"]]
+    assert [one.bytes for one in await journal.lengths()] == [0, 1, 1, 0]
 
 
 async def test_waiting_ends_with_the_first_entry(journals: Journals) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from aldis.bridge.journal_bounds import JournalBounds
@@ -18,11 +19,12 @@ from aldis.bridge.redis_journal import RedisJournal
 from aldis.bridge.redis_journal_durability import Durability
 from aldis.bridge.redis_server import RedisServer
 from aldis.bridge.storer import Storer
+from aldis.broker.journal_ports import Entry
 from aldis.broker.ports import Batch, Committed
 
 
 class Dying(RedisJournal):
-    async def stored(self, shard: int, *, position: int, place: int) -> None:
+    async def stored(self, last: Mapping[int, Entry]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 

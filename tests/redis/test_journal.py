@@ -223,7 +223,7 @@ async def test_full_memory_refuses_whole_batches_and_entries_can_be_taken_out() 
             entries = await journal.read(0, after=0, limit=1_000, size=100_000_000)
             assert len(entries) == number - 1
             assert await journal.set_aside(0, entries[0], "why")
-            await journal.stored(0, position=entries[-1].position, place=entries[-1].place)
+            await journal.stored({0: entries[-1]})
             await later(lambda: journal.append("writer", number, [message(number, data=b"x" * 100_000)]))
             assert (await journal.lengths())[0].entries == 1
 
@@ -235,6 +235,10 @@ async def test_replicas_must_have_it() -> None:
             await later(lambda: write(message(1)))
             replica.pause()
             with pytest.raises(JournalUnavailable, match="0 of 1 replicas have what was appended"):
+                await journal.append("other", 1, [message(2)])
+            # over a new connection, which has written nothing that WAIT could wait for
+            master.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            with pytest.raises(JournalUnavailable):
                 await journal.append("other", 1, [message(2)])
             with pytest.raises(JournalUnavailable, match="0 of 1 replicas"):
                 await journal.append("other", 1, [message(2)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
@@ -15,7 +15,7 @@ from aldis.bridge.journal_entries import encode_entry
 from aldis.bridge.journal_numbers import shard_of
 from aldis.bridge.memory_journal import JournalBoard, MemoryJournal
 from aldis.bridge.storer import Storer
-from aldis.broker.journal_ports import Answer, Appended, Journal, JournalUnavailable
+from aldis.broker.journal_ports import Answer, Appended, Entry, Journal, JournalUnavailable
 from aldis.broker.ports import Batch, Committed, NewMessage, Stored
 from tests.contract.stores import chat
 from tests.unit.bridge.flaky import FlakyStore
@@ -47,10 +47,10 @@ class Slow(MemoryJournal):
 
     removing = True
 
-    async def stored(self, shard: int, *, position: int, place: int) -> None:
+    async def stored(self, last: Mapping[int, Entry]) -> None:
         if not self.removing:
             raise JournalUnavailable("cut off")
-        await super().stored(shard, position=position, place=place)
+        await super().stored(last)
 
 
 class World:
