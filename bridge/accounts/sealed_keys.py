@@ -58,7 +58,7 @@ class SealedKeys:
         async def work(connection: AsyncConnection) -> list[str] | None:
             await is_active(connection, me, lock=True)  # who counts a user's devices counts alone
             mine = im_device_key.c.user_id == me
-            rows = (await connection.execute(select(im_device_key).where(mine))).all()
+            rows = (await connection.execute(select(im_device_key).where(mine).with_for_update())).all()
             found = {row.device_id: row.public_key for row in rows}
             if found.get(device) == public_key:
                 return None
@@ -138,7 +138,7 @@ class SealedKeys:
                 return False
             if version != newest + 1:
                 raise VersionTaken(f"the next version is {newest + 1}")
-            rows = await _devices(connection, me, peer)
+            rows = await _devices(connection, me, peer, lock=True)
             registered = {(row.user_id, row.device_id): row.public_key for row in rows}
             given = {(one.user, one.device): one.public_key for one in sealings}
             by_key = _own(registered, me, device)
@@ -162,7 +162,9 @@ class SealedKeys:
                 await open_pair(connection, me, peer)
             if not await self._is_check(connection, user1, user2, version, None):
                 raise UnknownVersion("there is no such sealed version")
-            registered = {(row.user_id, row.device_id): row.public_key for row in await _devices(connection, me, peer)}
+            registered = {
+                (row.user_id, row.device_id): row.public_key for row in await _devices(connection, me, peer, lock=True)
+            }
             by_key = _own(registered, me, device)
             if any(registered.get((one.user, one.device)) != one.public_key for one in sealings):
                 raise DevicesChanged("a device is not registered, or has another public key by now")
@@ -202,11 +204,12 @@ class SealedKeys:
 async def forget_device_key(connection: AsyncConnection, user: str, device: str) -> bool:
     """Within the caller's transaction: the device's public key and blobs are gone, the newest keys that it could open
     are marked as to be replaced. False if it had none."""
+    key = im_device_key.c
+    # first of all: it waits for who wraps for this device now, so that nothing is stored for it behind our back
+    gone = await connection.execute(delete(im_device_key).where(key.user_id == user, key.device_id == device))
     await mark_stale(connection, user, device)
     here = im_sealed_key.c
     await connection.execute(delete(im_sealed_key).where(here.user_id == user, here.device_id == device))
-    key = im_device_key.c
-    gone = await connection.execute(delete(im_device_key).where(key.user_id == user, key.device_id == device))
     return gone.rowcount > 0
 
 
@@ -225,10 +228,12 @@ def _own(registered: dict[tuple[str, str], bytes], me: str, device: str) -> byte
     return registered[me, device]
 
 
-async def _devices(connection: AsyncConnection, me: str, peer: str) -> Sequence[Any]:
+async def _devices(connection: AsyncConnection, me: str, peer: str, *, lock: bool = False) -> Sequence[Any]:
+    """`lock`: none of them goes or changes its key before the end of the transaction, which stores blobs for them."""
     key = im_device_key.c
     statement = select(im_device_key).where(or_(key.user_id == me, key.user_id == peer))
-    return (await connection.execute(statement.order_by(key.user_id, key.device_id))).all()
+    statement = statement.order_by(key.user_id, key.device_id)
+    return (await connection.execute(statement.with_for_update() if lock else statement)).all()
 
 
 async def _store(

@@ -5,6 +5,7 @@ The devices are those of `tests.accounts.sealing`.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Any
 
@@ -199,6 +200,25 @@ async def test_a_removed_device_gets_nothing_any_more(world: World, three: Three
     again.pair = tablet.pair
     await again.register()
     assert {one["device_id"]: one["missing"] for one in await phone.devices("bob")}["tablet"] == [2, 3]
+
+
+async def test_what_is_wrapped_while_a_device_is_removed_is_not_kept_for_it(world: World, three: Three) -> None:
+    phone, _, laptop = three
+    for _ in range(4):
+        watch = await device(world, "alice", "watch")
+        await watch.register()
+        version = (await laptop.get("/v1/relations/alice/keys")).json()["newest"] + 1
+        key = secrets.token_bytes(32)
+        keys = await laptop.wrapped("alice", version, key)
+        made, gone = await asyncio.gather(laptop.make("alice", version, key, keys), phone.delete("/v1/devices/watch"))
+        assert gone.status_code == 204
+        if made.status_code != 204:
+            assert_problem(made, 409, "devices-changed")
+        else:
+            assert (await laptop.version("alice", version))["stale"], "the watch was given it, for a moment"
+        async with world.engine.connect() as connection:
+            kept = (await connection.scalars(select(im_sealed_key.c.device_id))).all()
+        assert "watch" not in kept
 
 
 async def test_a_device_of_which_only_its_key_is_left_can_be_removed(world: World, three: Three) -> None:
