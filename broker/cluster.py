@@ -168,8 +168,6 @@ class Cluster:
 
     def _users_changed(self, user: str, there: bool) -> None:
         self._transfer.tell(Attached((user,)) if there else Detached((user,)))
-        if there:
-            self.sweep.has_come(user)
 
     async def _tell_device(self, user: str, device: str) -> None:
         self._transfer.tell(DeviceMade(user, device))

@@ -43,8 +43,9 @@ PresenceHook = Callable[[str, bool], None]
 class Holdings:
     """`on_presence` hooks are told when a user's first device has come (true) and when its last one has left (false),
     by the node where that happened; also where it only may be so, because the user status is away. `on_users` hooks are
-    told when this node begins (true) or ceases to hold anything of a user; `on_doubt`, when something that was told of
-    who is there may have been lost, here or elsewhere."""
+    told when a device of a user comes to this node (true, each time: what was said before may have been forgotten or
+    taken back), and when the node ceases to hold anything of the user (false); `on_doubt`, when something that was told
+    of who is there may have been lost, here or elsewhere."""
 
     def __init__(self, status: UserStatus, now_us: Callable[[], int], *, patience: float) -> None:
         self.status = status
@@ -78,12 +79,9 @@ class Holdings:
         return sum(map(len, self._held.values()))
 
     def _take(self, holding: Holding, *, present: bool) -> None:
-        devices = self._held.setdefault(holding.user, {})
-        first = not devices
-        devices[holding.device] = Held(holding, present)
-        if first:
-            for hook in self.on_users:
-                hook(holding.user, True)
+        self._held.setdefault(holding.user, {})[holding.device] = Held(holding, present)
+        for hook in self.on_users:
+            hook(holding.user, True)
 
     def _drop(self, holding: Holding) -> bool:
         """False: it is not, or no longer, what this node holds."""

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from aldis.broker.device import Device
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.ownership import Ownership
-from aldis.broker.ports import ReceiptState, StoreUnavailable
+from aldis.broker.ports import StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -24,27 +24,6 @@ AT_ONCE = 500
 
 MARGIN_MS = 30_000
 """How far back changed receipts are looked for: what clocks of nodes may differ, and what a commit may take."""
-
-
-class Told:
-    """Receipts that were told in the last two periods of `MARGIN_MS`, so that looking back does not repeat them."""
-
-    def __init__(self) -> None:
-        self._now: dict[tuple[str, str], tuple[int, int]] = {}
-        self._before: dict[tuple[str, str], tuple[int, int]] = {}
-        self._since = 0
-
-    def new(self, states: Iterable[ReceiptState], now_ms: int) -> list[ReceiptState]:
-        """Those that were not told yet; now they are."""
-        if now_ms - self._since > MARGIN_MS:
-            self._before, self._now, self._since = self._now, {}, now_ms
-        fresh = []
-        for state in states:
-            key, value = (state.peer, state.reader), (state.delivered, state.read)
-            if value != (self._now.get(key) or self._before.get(key)):
-                fresh.append(state)
-            self._now[key] = value
-        return fresh
 
 
 class Sweep:
@@ -71,21 +50,13 @@ class Sweep:
         self._interval = interval
         self._interval_unconnected = interval_unconnected
         self._due = asyncio.Event()
-        self._told = Told()
-        self._fresh: set[str] = set()
-        self._missed = True
         self._receipts_since = self._now_ms()
         self._failing = False
         self._last = asyncio.get_running_loop().time()
 
     def soon(self) -> None:
         """Something that concerns anybody here may have been missed."""
-        self._missed = True
         self._due.set()
-
-    def has_come(self, user: str) -> None:
-        """A user of whom this node held nothing: others may not have known of it for a moment."""
-        self._fresh.add(user)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -119,24 +90,15 @@ class Sweep:
                     return
 
     async def _round(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._last = loop.time()
+        self._last = asyncio.get_running_loop().time()
         check = self._ownership.begin()
         began_ms = self._now_ms()
-        missed, self._missed = self._missed or not self._connected(), False
-        fresh, self._fresh = self._fresh, set()
-        try:
-            await self._read_log()
-            users = await self._positions()
-            self._ownership.checked(check)
-            self._inboxes.feeding.go_on()
-            await self._changed_receipts(users if missed else [user for user in users if user in fresh])
-        except BaseException:
-            self._missed = self._missed or missed
-            self._fresh |= fresh
-            raise
-        if missed:
-            self._receipts_since = began_ms
+        await self._read_log()
+        users = await self._positions()
+        self._ownership.checked(check)
+        self._inboxes.feeding.go_on()
+        await self._changed_receipts(users)
+        self._receipts_since = began_ms
         self.rounds += 1
 
     async def _positions(self) -> list[str]:
@@ -150,11 +112,10 @@ class Sweep:
         return users
 
     async def _changed_receipts(self, users: Sequence[str]) -> None:
-        """Of all, since the last round that looked for all; of those who have just come, of the last moments."""
+        """Those of the time since the last whole round, and a margin. What was told before is not told again."""
         since = min(self._receipts_since, self._now_ms()) - MARGIN_MS
         for portion in _portions(users):
-            states = await self._store.receipt_changes(portion, since=since)
-            self._inboxes.receipts.found(self._told.new(states, self._now_ms()))
+            self._inboxes.receipts.found(await self._store.receipt_changes(portion, since=since))
 
 
 def _portions(users: Sequence[str]) -> Iterable[Sequence[str]]:

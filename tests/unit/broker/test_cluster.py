@@ -15,6 +15,7 @@ from aldis.bridge.framed_transfer import TransferLimits
 from aldis.bridge.memory_status import MemoryUserStatus, StatusBoard
 from aldis.bridge.memory_transfer import MemoryTransfer, Wire
 from aldis.broker.cluster import Links
+from aldis.broker.core.whereabouts import NOWHERE
 from aldis.broker.ports import AccessRevoked, RelationChanged
 from tests import wire as packets
 from tests.unit.broker.chat import Chat, Friends, Person, Shared, Store, chatting
@@ -257,6 +258,29 @@ class TestLosses:
             made.wire.copies = lambda target, _: 0 if target == "b" else 1
             ann.say("ben", {"body": 2}, id=2)
             assert (await message(ben))["body"] == 2  # the heartbeat tells of the hole
+
+    async def test_a_receipt_that_is_lost_without_a_trace_is_found_by_the_next_sweep(self) -> None:
+        async with nodes(FRIENDS) as made:
+            ann, ben = await made[0].person("ann"), await made[1].person("ben")
+            made[1].cluster._elsewhere.whereabouts.known["ann"] = NOWHERE  # type: ignore[union-attr]
+            ann.say("ben", {"id": 1, "body": 1}, id=1)
+            await message(ben)
+            sent = await message(ann)
+            await ann.expect_acknowledged(1)
+            await until(lambda: made.store.batches[-1].delivered != [])
+            await ann.nothing()
+            await made.sweep(0)
+            assert await message(ann) == {"type": "delivered", "up_to": sent["mid"]}
+
+    async def test_whoever_comes_back_is_known_to_be_there_whatever_was_believed(self) -> None:
+        """The node has never heard that it had lost the device, and the others believe that it has."""
+        async with nodes(FRIENDS) as made:
+            ann = await made[0].person("ann")
+            made[1].cluster._elsewhere.whereabouts.known["ann"] = NOWHERE  # type: ignore[union-attr]
+            ann = await made[0].person("ann")
+            ben = await made[1].person("ben")
+            ben.say("ann", {"body": 1}, id=1)
+            assert (await message(ann))["body"] == 1
 
     async def test_without_a_link_the_sweep_finds_it(self) -> None:
         async with nodes(FRIENDS) as made:
