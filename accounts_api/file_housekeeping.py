@@ -61,6 +61,8 @@ class FileHousekeeping:
     async def round(self) -> bool:
         """Looks at everything once. False: another process is at it. Raises `StoreUnavailable`, also where the storage
         is not the one that belongs to the database: nothing of it is touched then."""
+        if not await self._filing.files.has_storage():
+            return True  # nothing to clean, and no folder to be made for it
         step = Step(self._accounts, "files", self._holder, self._now, PAUSE)
         if not await step.begin():
             return False

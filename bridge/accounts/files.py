@@ -202,6 +202,12 @@ class Files:
             count, size = (await connection.execute(_USED, {"owner": owner})).one()
         return int(count), int(size)
 
+    async def has_storage(self) -> bool:
+        """Whether there has ever been a file."""
+        async with self._database.read() as connection:
+            mark = select(im_storage.c.mark).where(im_storage.c.name == _STORAGE)
+            return await connection.scalar(mark) is not None
+
     async def storage_mark(self, found: str) -> str:
         """The mark of the storage that belongs to this database: `found`, if it is the first to be named."""
 

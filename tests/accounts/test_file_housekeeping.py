@@ -156,3 +156,9 @@ async def test_much_is_done_in_small_steps(small: World, monkeypatch: pytest.Mon
     assert await tidy(small)
     assert await rows(small) == (0, 0) and on_disk(small) == []
     assert sum(sizes) == 8 and max(sizes) <= 2 * 3 < BATCH
+
+
+async def test_a_server_without_files_makes_no_folder(small: World) -> None:
+    assert await tidy(small)
+    assert isinstance(small.blobs, DiskBlobs)
+    assert not small.blobs.root.exists()

@@ -193,6 +193,7 @@ async def test_a_slow_disk_does_not_hold_up_the_event_loop(blobs: DiskBlobs, mon
 
     watching = asyncio.create_task(watch())
     assert await asyncio.gather(*(read() for _ in range(4))) == [4 * BLOCK] * 4
+    await asyncio.sleep(0.05)  # what has stood still all the time is measured only now
     watching.cancel()
     assert worst < 0.08, f"the loop stood still for {worst:.3f} s"
 
