@@ -28,9 +28,18 @@ ABORT = "aldis.abort"
 client that takes nothing would else keep its connection, and what is buffered for it, for as long as it likes."""
 
 
+HEAD_WITHIN = 10.0
+"""Seconds between two looks at whether a connection has made a request: a head that is not complete by the first or
+second one does not come. uvicorn waits for ever, and each such connection takes a place of `http.max_connections`."""
+
+
 class _Abortable(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+    """uvicorn's protocol, with an end for clients that take nothing and for those that never end their request."""
+
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
+        self._seen: Any = None
+        self._watch = self.loop.call_later(HEAD_WITHIN, self._look)
         inner: Any = self.app  # type: ignore[has-type]
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -38,6 +47,20 @@ class _Abortable(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
             await inner(scope, receive, send)
 
         self.app = app
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._watch.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        """Closes if there was no request since the last look and none is under way. (What is only idle between two
+        requests uvicorn has closed before.)"""
+        cycle = self.cycle
+        if cycle is None or (cycle is self._seen and cycle.response_complete):
+            self.transport.close()
+            return
+        self._seen = cycle
+        self._watch = self.loop.call_later(HEAD_WITHIN, self._look)
 
 
 class _Embedded(uvicorn.Server):
