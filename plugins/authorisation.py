@@ -9,6 +9,9 @@ from amqtt.plugins.base import BasePlugin
 from aldis.broker.core.envelope import Reason
 from aldis.broker.core.topics import covers
 from aldis.broker.pipeline import INBOX_LEVELS, Publication
+from aldis.broker.ports import StoreUnavailable
+from aldis.plugins.envelopes import read_envelope
+from aldis.plugins.first_results import SenderGone, first_result
 from aldis.plugins.services import services_of
 
 _FOR_FRIENDS = frozenset({"chat", "typing", "receipt"})
@@ -31,7 +34,8 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
 
     def __init__(self, context: object) -> None:
         super().__init__(context)
-        self._shared = services_of(context).correspondents
+        self._services = services_of(context)
+        self._shared = self._services.correspondents
         self._correspondents = self._shared.known
 
     def configure(self, config: Config) -> None:
@@ -55,8 +59,35 @@ class TopicAuthorisation(BasePlugin):  # type: ignore[type-arg]
         reason = self._judge(publication)
         if reason is None:
             return True
-        publication.reject(reason)
+        if reason is Reason.NOT_FRIEND and publication.levels[2] == "chat":
+            self._refuse_unless_known(publication)
+        else:
+            publication.reject(reason)
         return False
+
+    def _refuse_unless_known(self, publication: Publication) -> None:
+        """What was sent while it was allowed has a result, and its repeat gets the same one, whatever has come between
+        the two people since."""
+        if not read_envelope(publication, self._services.settings.limits):
+            return
+        envelope = publication.envelope
+        if envelope is None or envelope.id is None:
+            publication.reject(Reason.NOT_FRIEND)
+            return
+        publication.waits()
+        self._services.node.spawn(self._look_up(publication, envelope.id), "find what may be a repeat")
+
+    async def _look_up(self, publication: Publication, id: str) -> None:
+        try:
+            await self._services.inboxes.writer.flush()  # the first may still be on its way
+            first = await first_result(self._services, publication, id)
+        except (SenderGone, StoreUnavailable):
+            publication.abandon()
+            return
+        if first is None:
+            publication.reject(Reason.NOT_FRIEND)
+        else:
+            publication.committed(first.mid, first.created)
 
     def _judge(self, publication: Publication) -> Reason | None:
         levels, user = publication.levels, publication.user

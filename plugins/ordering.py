@@ -15,9 +15,11 @@ from aldis.broker.core.session import Session
 from aldis.broker.pipeline import INBOX_LEVELS, Publication
 from aldis.broker.ports import StoreUnavailable
 from aldis.plugins.envelopes import read_envelope
+from aldis.plugins.first_results import SenderGone, first_result
 from aldis.plugins.services import services_of
 
 if TYPE_CHECKING:
+    from aldis.broker.cluster_ports import Told
     from aldis.plugins.services import Services
 
 
@@ -41,6 +43,7 @@ class Ordering(BasePlugin):  # type: ignore[type-arg]
         self._streams: dict[tuple[str, str], DeviceStream] = {}
         self._holding: set[DeviceStream] = set()
         self._services.node.on_tick.append(self._expire)
+        self._services.node.on_corrected.append(self._corrected)
 
     def handle_publish(self, publication: Publication) -> bool:
         """A stage of the pipeline: lets a chat publish go on when it is new and its turn has come."""
@@ -66,6 +69,12 @@ class Ordering(BasePlugin):  # type: ignore[type-arg]
             stream.drop()
             self._holding.discard(stream)
             self.forget_if_idle(session.user, session.device, stream)
+
+    def _corrected(self, told: Told) -> None:
+        """What the journal took for new was a repeat: the window has the first result from now on."""
+        stream = self._streams.get((told.user, told.device))
+        if stream is not None and told.id is not None:
+            stream.corrected(told.id, told.mid, told.ts)
 
     def forget_if_idle(self, user: str, device: str, stream: DeviceStream) -> None:
         """Memory for devices that are away is kept only while their commits are running."""
@@ -136,6 +145,11 @@ class DeviceStream:
         if not self._present:
             self._plugin.forget_if_idle(publication.user, publication.device, self)
 
+    def corrected(self, id: str, mid: int, ts: int) -> None:
+        """The first result for this id, which was answered with another."""
+        for waiter in self._recent.done(id, mid, ts):
+            waiter.committed(mid, ts)
+
     # seq
 
     def _in_turn(self, publication: Publication, seq: int) -> bool:
@@ -187,16 +201,11 @@ class DeviceStream:
             self._services.node.spawn(self._find(item, envelope.id), "find a repeat")
 
     async def _find(self, item: Publication, id: str) -> None:
-        while True:
-            try:
-                inboxes = self._services.inboxes
-                stored = await (inboxes.acceptance or inboxes.store).find(item.user, item.device, id)
-                break
-            except StoreUnavailable:
-                if item.connection.closed is not None:
-                    self._give_up(item)
-                    return
-                await asyncio.sleep(self._services.settings.timeouts.commit_retry)
+        try:
+            stored = await first_result(self._services, item, id)
+        except SenderGone:
+            self._give_up(item)
+            return
         if stored is None:
             self._fail(item, Reason.STALE_SEQ)
         else:

@@ -252,3 +252,57 @@ class TestConnectsThatAreBeingJudged:
             await chat.bus.settled()
             chat.friends.gate.set()
             await ann.expect(wire.ACCEPTED)
+
+
+class TestRepeatsAfterTheEndOfAFriendship:
+    """Promise 2 holds across a block: the repeat of what was stored is answered with its first result."""
+
+    async def test_what_was_stored_before_keeps_its_result(self) -> None:
+        async with chatting(("ann", "ben")) as chat:
+            ann = await chat.person("ann")
+            ann.say("ben", {"id": "x", "body": 1}, id=1)
+            (sent,) = await ann.heard(1)
+            await ann.expect_acknowledged(1)
+            chat.relation("ann", "ben", friends=False)
+            await chat.bus.settled()
+            ann.say("ben", {"id": "x", "body": 1}, id=2, dup=True)
+            assert await ann.heard(1) == [sent]
+            await ann.expect_acknowledged(2)
+
+    async def test_what_is_on_its_way_into_the_store_counts(self) -> None:
+        async with chatting(("ann", "ben")) as chat:
+            ann = await chat.person("ann")
+            chat.store.gate.clear()
+            ann.say("ben", {"id": "x", "body": 1}, id=1)
+            await chat.store.attempted(1)
+            chat.relation("ann", "ben", friends=False)
+            await chat.bus.settled()
+            ann.say("ben", {"id": "x", "body": 1}, id=2, dup=True)
+            await ann.nothing()
+            chat.store.gate.set()
+            first = await ann.heard(1)
+            await ann.expect_acknowledged(1)
+            second = await ann.heard(1)
+            assert first == second
+            await ann.expect_acknowledged(2)
+
+    async def test_what_was_never_stored_is_refused_in_its_turn(self) -> None:
+        async with chatting() as chat:
+            ann = await chat.person("ann")
+            for number in range(1, 6):
+                ann.say("ben", {"id": number, "body": 1} if number % 2 else {"body": 1}, id=number)
+            told = []
+            while len(told) < 10:
+                told += await ann.told()
+            assert [one for one in told if isinstance(one, int)] == [1, 2, 3, 4, 5]
+            assert {one["reason"] for one in told if isinstance(one, dict)} == {"not_friend"}
+
+    async def test_while_the_store_is_away_nothing_is_answered(self) -> None:
+        async with chatting() as chat:
+            ann = await chat.person("ann")
+            chat.store.reads_fail = True
+            ann.say("ben", {"id": "x", "body": 1}, id=1)
+            await ann.nothing()
+            chat.store.reads_fail = False
+            assert (await ann.heard(1))[0]["reason"] == "not_friend"
+            await ann.expect_acknowledged(1)
