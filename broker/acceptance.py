@@ -36,10 +36,12 @@ def accepted(messages: Sequence[NewMessage], answers: Sequence[Answer]) -> None:
 
 
 def tell_sender(node: Node, told: Told) -> None:
-    """A receipt for one device, if it is connected to this node."""
+    """A second `sent` receipt for one device, if it is connected to this node; who remembers ids is told as well."""
+    for hook in node.on_corrected:
+        hook(told)
     subscriber = node.sessions.subscribers.get((told.user, told.device))
     if subscriber is not None and subscriber.connection is not None:
-        subscriber.connection.receipt(told.peer, told.payload)
+        subscriber.connection.receipt(told.peer, render_sent(told.id, told.seq, told.mid, told.ts))
 
 
 class Acceptance:
@@ -87,8 +89,8 @@ class Acceptance:
 
     def corrected(self, message: NewMessage, stored: Stored) -> None:
         """The store knows an older result than the message's sender was told: it is told that one."""
-        receipt = render_sent(message.id, message.seq, stored.mid, stored.created)
-        told = Told(message.sender, message.device, message.recipient, receipt)
+        about = (message.sender, message.device, message.recipient)
+        told = Told(*about, message.id, message.seq, stored.mid, stored.created)
         tell_sender(self._node, told)
         if self._node.elsewhere is not None:
             self._node.elsewhere.send(message.sender, told)

@@ -195,12 +195,16 @@ class LeftBehind(Parcel, frozen=True, tag=9):
 
 
 class Told(Parcel, frozen=True, tag=10):
-    """A receipt for one device of a user, about what it sent to `peer`."""
+    """For one device of a user, about what it sent to `peer`: the message with this `id` (JSON text) is, after all, the
+    older one `mid` of the time `ts`."""
 
     user: str
     device: str
     peer: str
-    payload: bytes
+    id: str | None
+    seq: int | None
+    mid: int
+    ts: int
 
 
 AnyParcel = (

@@ -31,6 +31,7 @@ from aldis.broker.sessions import Sessions, concerns
 from aldis.broker.store_watch import StoreWatch
 
 if TYPE_CHECKING:
+    from aldis.broker.cluster_ports import Told
     from aldis.broker.connection import Connection
     from aldis.broker.elsewhere import Elsewhere
     from aldis.broker.retained_keeper import RetainedKeeper
@@ -72,6 +73,7 @@ class Node:
         self.packets_received: Callable[[Connection, bytes, int], None] | None = None
         self.packets_sent: Callable[[Connection, bytes], None] | None = None
         self.on_tick: list[Callable[[float], None]] = []
+        self.on_corrected: list[Callable[[Told], None]] = []
         self.hearing: dict[str, Callable[[Message], None]] = {}  # by kind: who listens to what is passed on here
         self.connections: set[Connection] = set()
         self.door = Door(limits)

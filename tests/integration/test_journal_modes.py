@@ -180,3 +180,28 @@ def journal_command(cluster: Cluster, *words: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_ids_and_counters_hold_over_nodes_and_for_longer_than_the_journal_remembers(tmp_path: Path) -> None:
+    with clustered(tmp_path, settings={**JOURNAL, "cluster.journal.remember": 1}) as cluster:
+        first, second = entrances(cluster)
+        ann, bob = people(first, "ann", "bob")
+        with ann.online("phone") as phone:
+            sent = [phone.say(bob, {"id": number, "seq": number, "body": "x"}) for number in (1, 2, 3)]
+        ann.server = second
+        with ann.online("phone") as phone:  # the other node, which knows nothing of this device
+            assert phone.say(bob, {"id": 3, "seq": 3, "body": "x"}) == sent[2]
+            sent.append(phone.say(bob, {"id": 4, "seq": 4, "body": "x"}))
+            sent.append(phone.say(bob, {"id": "without a counter", "body": "x"}))
+            soon(lambda: waiting(cluster) == 0)
+        time.sleep(1.2)
+        ann.server = first
+        with ann.online("phone") as phone:  # Redis has forgotten: the database has not
+            again = phone.say(bob, {"id": "without a counter", "body": "x"})
+            phone.until(lambda: len(phone.receipts("sent")) == 2)
+            wrong, right = phone.receipts("sent")
+            assert wrong == again and right == sent[-1] and wrong["mid"] > right["mid"]
+            assert phone.say(bob, {"id": "without a counter", "body": "x"}) == right
+            sent.append(phone.say(bob, {"id": 5, "seq": 5, "body": "x"}))
+        with bob.online("phone") as his:
+            arrive(his, sent)
