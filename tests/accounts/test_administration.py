@@ -9,7 +9,10 @@ import pytest
 
 from aldis.bridge.accounts.errors import UnknownUser
 from aldis.bridge.credentials import hashed
+from aldis.bridge.group_commit import GroupCommit
 from aldis.broker.ports import AccessRevoked
+from aldis.broker.postbox import LocalPostbox
+from tests.accounts.talking import Talk
 from tests.accounts.world import Caller, World, assert_problem
 
 
@@ -181,3 +184,18 @@ async def test_broadcasts_page_by_page_and_bad_ones(world: World) -> None:
     second = (await alice.get(first["next"])).json()
     ids = [entry["broadcast_id"] for entry in first["broadcasts"] + second["broadcasts"]]
     assert (ids, second["next"]) == (made[::-1], None)
+
+
+async def test_a_batch_that_was_sent_but_not_written_down_is_not_stored_again(world: World, talk: Talk) -> None:
+    """The process dies between the commit of a batch and the note of it: the next one sends the batch again."""
+    writer = GroupCommit(talk.store, on_committed=lambda batch, committed: None)
+    writer.start()
+    postbox = LocalPostbox(writer, world.now)
+    try:
+        await postbox.post_to(["alice", "bob"], b'{"type":"broadcast"}', id="b1")
+        await postbox.post_to(["alice", "bob", "carol"], b'{"type":"broadcast"}', id="b1")
+        await postbox.post_to(["alice"], b'{"type":"broadcast"}', id="b2")
+    finally:
+        await writer.stop(5.0)
+    counts = [len(await talk.store.items(user, after=0, limit=9)) for user in ("alice", "bob", "carol")]
+    assert counts == [2, 1, 1]
