@@ -88,7 +88,7 @@ async def upload(request: Request[Authenticated, Any, Any], to: To, services: Gi
     breaks off, is not kept. The media type and the name are what the client says; they are data, nothing more."""
     filing = _filing(services)
     settings = filing.settings
-    body = ArrivingBody(request, stall=settings.stall_timeout, total=settings.upload_timeout)
+    body = filing.begun(ArrivingBody(request, stall=settings.stall_timeout, total=settings.upload_timeout))
     try:
         form = UploadForm(
             request.headers.get("content-type", ""), max_size=settings.max_size, allowed_types=settings.allowed_types
@@ -132,7 +132,7 @@ async def fetch(
     if request.method == HttpMethod.HEAD:
         return FileAnswer(status, headers, None, stall=stall)
     place = (filing.downloads, caller.user)
-    return FileAnswer(status, headers, filing.read(entry, start, stop), stall=stall, place=place)
+    return filing.begun(FileAnswer(status, headers, filing.read(entry, start, stop), stall=stall, place=place))
 
 
 @post(

@@ -13,12 +13,14 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakSet
 
+from aldis.accounts_api.file_streams import Transfer
 from aldis.accounts_api.transfers import Transfers
 from aldis.accounts_api.upload_form import UploadForm
 from aldis.bridge.accounts.file_cleaning import FileCleaning
-from aldis.bridge.accounts.file_errors import HashMismatch, NoRoom
+from aldis.bridge.accounts.file_errors import FilesBusy, HashMismatch, NoRoom
 from aldis.bridge.accounts.files import FileEntry, FileLimits, Files, NewFile
 from aldis.bridge.blobs import BLOCK, BlobMissing, Blobs, BlobWriter, StorageFull, StorageUnavailable
 from aldis.broker.ports import StoreUnavailable
@@ -26,7 +28,10 @@ from aldis.config.files import Files as FilesSettings
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T", bound=Transfer)
+
 DAY = 86_400_000
+_RETRY_AFTER = 5
 
 
 class Filing:
@@ -51,6 +56,22 @@ class Filing:
         self._pool = pool
         self._limits = FileLimits(settings.max_total_per_user, settings.max_files_per_user, settings.max_receivers)
         self._ours = False
+        self._stopping = False
+        self._transfers: WeakSet[Transfer] = WeakSet()
+
+    def begun(self, transfer: T) -> T:
+        """One more that `end_transfers` ends. Raises `FilesBusy` when the server stops."""
+        if self._stopping:
+            raise FilesBusy("the server stops; try again shortly", retry_after=_RETRY_AFTER)
+        self._transfers.add(transfer)
+        return transfer
+
+    def end_transfers(self) -> None:
+        """Gives up what is under way, for a shutdown: an upload may take longer than anybody waits for that, and is
+        sent again; a download goes on elsewhere by Range."""
+        self._stopping = True
+        for transfer in list(self._transfers):
+            transfer.end()
 
     async def check_storage(self) -> None:
         """Raises `StorageUnavailable` unless the storage answers and is the one that belongs to the database: on an

@@ -259,6 +259,8 @@ class Server:
     async def _close(self, budget: Budget | None = None) -> None:
         budget = budget or Budget(self.node.timeouts.shutdown)
         self.node.stop()
+        if self._files is not None:
+            self._files.end_transfers()
         if self._http is not None and not await self._http.stop(budget.left(0.8)):
             budget.missed("an HTTP request")
         if self._files is not None:

@@ -155,6 +155,8 @@ class AccountsServer:
         return budget.complete
 
     async def _close(self, budget: Budget) -> None:
+        if self._files is not None:
+            self._files.end_transfers()
         if self._http is not None and not await self._http.stop(budget.left(0.5)):
             budget.missed("an HTTP request")
         if self._files is not None:

@@ -33,6 +33,11 @@ class FileStorage:
             accounts.files, accounts.file_cleaning, self._blobs, self._pool, settings.files, wall_clock
         )
 
+    def end_transfers(self) -> None:
+        """Before the HTTP server stops, which waits for its requests."""
+        if self.filing is not None:
+            self.filing.end_transfers()
+
     async def close(self) -> None:
         """After the HTTP server: nothing is read or written any more."""
         if self._blobs is not None:

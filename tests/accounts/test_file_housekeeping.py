@@ -10,7 +10,8 @@ import time
 import pytest
 
 from aldis.accounts_api.file_housekeeping import BATCH, GRACE, FileHousekeeping
-from aldis.bridge.accounts.files import NewFile
+from aldis.bridge.accounts.file_errors import UploadTimeout
+from aldis.bridge.accounts.files import FileEntry, NewFile
 from aldis.bridge.disk_blobs import DiskBlobs
 from aldis.config.files import Files as FilesSettings
 from tests.accounts.filing import bare, fetch, form, head, on_disk, rows, send, stored
@@ -162,3 +163,19 @@ async def test_a_server_without_files_makes_no_folder(small: World) -> None:
     assert await tidy(small)
     assert isinstance(small.blobs, DiskBlobs)
     assert not small.blobs.root.exists()
+
+
+async def test_what_was_given_up_is_not_finished(world: World) -> None:
+    (alice,) = await world.enter("alice")
+    now = world.now()
+    for retired in (False, True):
+        file_id = secrets.token_hex(16)
+        await world.accounts.files.begin(
+            NewFile(file_id, alice.user, (), 10, now + 1_000), world.filing._limits, now=now
+        )  # fmt: skip
+        entry = FileEntry(file_id, alice.user, "a", "a/b", 1, b"h" * 32, now + 2_000 * (not retired), None)
+        if retired:
+            await world.accounts.file_cleaning.retire(now=now, unfinished_before=now + 5_000, limit=10)
+        with pytest.raises(UploadTimeout):
+            await world.accounts.files.finish(entry)
+        assert_problem(await fetch(alice, file_id), 404, "unknown-file")
