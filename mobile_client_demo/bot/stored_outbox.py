@@ -101,7 +101,7 @@ class StoredOutbox(Outbox):
             self._disk.forgotten(message.to)
             self._number(message, 1)
             self._underway.pop(message.id, None)
-            self._behind.pop(message.to, None)
+            self._queue.extendleft(reversed(self._behind.pop(message.to, ())))
             self._queue.appendleft(message)
             return
         super().answer(receipt)
