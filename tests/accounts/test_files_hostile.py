@@ -193,10 +193,18 @@ class DiskFile:
         return file_id
 
 
-async def test_a_client_that_leaves_lets_go_of_the_file(small: World) -> None:
+async def test_a_client_that_leaves_lets_go_of_the_file(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
     (alice,) = await small.enter("alice")
     file_id = await DiskFile(small).of(alice)
     descriptors = len(os.listdir("/proc/self/fd"))
+    read, reads = os.pread, 0
+
+    def counted(*arguments: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        return read(*arguments)
+
+    monkeypatch.setattr(os, "pread", counted)
     for _ in range(6):
         async with bare(small) as (reader, writer):
             lines = f"GET /v1/files/{file_id} HTTP/1.1\r\nHost: x\r\nAuthorization: {alice.headers['Authorization']}"
@@ -206,6 +214,7 @@ async def test_a_client_that_leaves_lets_go_of_the_file(small: World) -> None:
         await no_downloads(small)
     await asyncio.sleep(0.1)
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
+    assert reads < 6 * DiskFile.SIZE // BLOCK // 2, "nobody reads a file to its end for a client that has left"
 
 
 async def test_a_download_is_resumed_until_it_is_whole(small: World) -> None:
