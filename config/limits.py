@@ -132,12 +132,6 @@ class Timeouts(Section):
     read_retained: Seconds = 2.0
     """Seconds, at most, that a SUBACK waits for a user's retained messages to be read from the store; then it goes out
     without them, and they follow when they are there."""
-    collect_retained: Seconds = 0.1
-    """Seconds that changes of retained messages are collected before they are written: so much of them a crash may
-    cost. A sensor that changes its value a hundred times a second is written ten times."""
-    read_retained: Seconds = 2.0
-    """Seconds, at most, that a SUBACK waits for a user's retained messages to be read from the store; then it goes out
-    without them, and they follow when they are there."""
     session_expiry: Seconds = 604_800.0
     """Seconds a persistent session without a connection is kept: a week."""
     commit_retry: Seconds = 0.5
