@@ -86,6 +86,8 @@ class GroupCommit:
         self._pending = 0
         self._begun = 0
         self._finished = 0
+        self._running: Batch | None = None
+        self._running_pairs: set[tuple[str, str]] | None = None
         self._idle: asyncio.Future[None] | None = None
         self._flushes: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -108,6 +110,15 @@ class GroupCommit:
     def available(self) -> bool:
         """False from the first refused attempt until the store has taken a batch again."""
         return self._trouble is None
+
+    def committing(self, sender: str, recipient: str) -> bool:
+        """Whether a message between these two is in the transaction under way, so that others may know of it before
+        `on_committed` is called."""
+        if self._running is None:
+            return False
+        if self._running_pairs is None:  # asked seldom, and not for most batches
+            self._running_pairs = {(message.sender, message.recipient) for message in self._running.messages}
+        return (sender, recipient) in self._running_pairs
 
     def start(self) -> None:
         """Starts the writer in the running loop. What was handed over before is committed first."""
@@ -227,7 +238,9 @@ class GroupCommit:
         """Returns when the batch is committed and everybody who waits for it has been told."""
         self._begun += 1
         begun = time.perf_counter()
+        self._running, self._running_pairs = batch, None
         committed = await self._commit(batch)
+        self._running = None
         if self._on_measured is not None:
             _call("on_measured", self._on_measured, time.perf_counter() - begun, len(batch.messages))
         self._finished += 1

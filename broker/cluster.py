@@ -205,9 +205,7 @@ class Cluster:
         levels = parcel.topic.split("/")
         if levels[0] == "inbox" and len(levels) == INBOX_LEVELS:
             if levels[2] == "receipt":
-                receipts = self._inboxes.receipts
-                if receipts.heard(levels[1], levels[3], parcel.payload):
-                    receipts.tell_here(message)
+                self._inboxes.receipts.heard(levels[1], levels[3], parcel.payload)
             else:
                 self._node.pass_on_here(levels[2], message)
         else:

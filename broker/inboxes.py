@@ -148,6 +148,7 @@ class Inboxes:
             self._fenced(move)
         if batch.reads or committed.receipts:
             self.receipts.committed(batch, committed)
+        self.receipts.answered()
 
     def _copy(self, message: NewMessage, n: int, mid: int, touched: dict[Device, None]) -> None:
         """The copy for the sender's other devices."""

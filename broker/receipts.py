@@ -4,7 +4,7 @@ there, and told again from the store when a device subscribes (promise 5)."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aldis.broker.connection import Connection
 from aldis.broker.core.envelope import render_delivered, render_read
@@ -25,6 +25,10 @@ class Receipts:
         """Peer who has subscribed here -> (reader, kind) -> how far it was told here. Commits of several nodes and what
         is read from the store come in any order, and a receipt never falls."""
         self._reads: dict[tuple[str, str], list[tuple[int, Publication]]] = {}
+        self.committing: Callable[[str, str], bool] | None = None
+        """Whether a message from one to the other is in a transaction under way. Set on a node of a cluster: alone, it
+        hears of no commit before its own answer."""
+        self._early: dict[tuple[str, str, str], int] = {}
         self._behind: set[Connection] = set()
         """Connections that did not read while something was told: QoS 0 goes past them."""
         node.on_tick.append(self._catch_up)
@@ -64,21 +68,40 @@ class Receipts:
         if self._node.elsewhere is not None:
             self._node.elsewhere.pass_on(state.peer, message)
 
-    def heard(self, peer: str, reader: str, payload: bytes) -> bool:
-        """Another node has told a receipt. False if as much was told here already: then it goes no further."""
+    def heard(self, peer: str, reader: str, payload: bytes) -> None:
+        """Another node has told a receipt."""
         kind = "delivered" if b'"delivered"' in payload else "read"
-        return self._rises(peer, reader, kind, int(payload[payload.rindex(b":") + 1 : -1]))
+        self._tell_if_risen(peer, reader, kind, int(payload[payload.rindex(b":") + 1 : -1]))
 
     def found(self, states: Iterable[ReceiptState]) -> None:
         """States that were read from the store because what was told live may have been lost: told again, here only."""
         for state in states:
-            topic = f"inbox/{state.peer}/receipt/{state.reader}"
-            for kind, up_to, render in (
-                ("delivered", state.delivered, render_delivered),
-                ("read", state.read, render_read),
-            ):
-                if up_to and self._rises(state.peer, state.reader, kind, up_to):
-                    self.tell_here(Message(topic, render(up_to)))
+            for kind, up_to in (("delivered", state.delivered), ("read", state.read)):
+                if up_to:
+                    self._tell_if_risen(state.peer, state.reader, kind, up_to)
+
+    def _tell_if_risen(self, peer: str, reader: str, kind: str, up_to: int) -> None:
+        if self._must_wait(peer, reader, kind, up_to):
+            return
+        if self._rises(peer, reader, kind, up_to):
+            render = render_delivered if kind == "delivered" else render_read
+            self.tell_here(Message(f"inbox/{peer}/receipt/{reader}", render(up_to)))
+
+    def _must_wait(self, peer: str, reader: str, kind: str, up_to: int) -> bool:
+        """A receipt may be about a message whose commit has taken effect, but whose answer has not come: `sent` comes
+        first."""
+        if self.committing is None or not self.committing(peer, reader):
+            return False
+        key = peer, reader, kind
+        self._early[key] = max(up_to, self._early.get(key, 0))
+        return True
+
+    def answered(self) -> None:
+        """The senders of the batch have their answers: what had to wait for that is told."""
+        if self._early:
+            early, self._early = self._early, {}
+            for key, up_to in early.items():
+                self._tell_if_risen(*key, up_to)
 
     def tell_here(self, message: Message) -> None:
         """To whoever has subscribed on this node; to those who do not read now, when they do again."""
@@ -129,7 +152,7 @@ class Receipts:
                 ("read", state.read, render_read),
             ):
                 key = state.reader, kind
-                if up_to and key not in newer:
+                if up_to and key not in newer and not self._must_wait(user, state.reader, kind, up_to):
                     told[key] = max(up_to, told.get(key, 0))
                     connection.receipt(state.reader, render(told[key]))
 

@@ -225,6 +225,7 @@ async def chatting(
     else:
         cluster, bus = among_others(inboxes, way, bus, friends, None, AMONG_OTHERS)
         holdings = cluster.holdings
+        inboxes.receipts.committing = writer.committing
     bus.subscribe(inboxes.on_announcement)
     bus.subscribe(node.on_announcement)
     made.services = Services(

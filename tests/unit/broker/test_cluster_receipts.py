@@ -178,3 +178,20 @@ async def test_what_is_told_while_nobody_can_say_where_users_are_goes_everywhere
         ben.send(packets.publish("inbox/ann/receipt/ben", b'{"type":"read","up_to":1}', qos=1, id=9))
         assert await message(ann) == {"type": "read", "up_to": 1}
         assert asking._elsewhere.unaddressed == 1
+
+
+async def test_sent_comes_first_even_when_others_know_of_the_commit_earlier() -> None:
+    """The commit has taken effect, its answer has not come; Ben has the message from the store already."""
+    async with nodes(FRIENDS) as made:
+        ann = await made[0].person("ann")
+        made.store.gate.clear()
+        ann.say("ben", {"id": 1, "body": 1}, id=1)
+        await made.store.attempted(1)
+        tell(made, render_delivered(1))
+        tell(made, render_read(1))
+        await made.transfer(1).settled(1.0)
+        await ann.nothing()
+        made.store.gate.set()
+        assert [one["type"] for one in await ann.heard(1)] == ["sent"]
+        await ann.expect_acknowledged(1)
+        assert await ann.heard(2) == [{"type": "delivered", "up_to": 1}, {"type": "read", "up_to": 1}]
