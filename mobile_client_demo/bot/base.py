@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from aldis.mobile_client_demo.bot.access import Access
 from aldis.mobile_client_demo.bot.connection import Target, Will
@@ -16,6 +16,28 @@ from aldis.mobile_client_demo.files import FileMessage, fetch_file, send_file
 from aldis.mobile_client_demo.rest import Rest
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Adding:
+    """A decorator, bare or with filters: `@bot.on_message` or `@bot.on_message(type="text", sender="shop-*")`."""
+
+    def __init__(self, handlers: Handlers, kind: Kind) -> None:
+        self._handlers, self._kind = handlers, kind
+
+    @overload
+    def __call__(self, function: F, *, type: str | None = None, sender: str | None = None) -> F: ...
+
+    @overload
+    def __call__(
+        self, function: None = None, *, type: str | None = None, sender: str | None = None
+    ) -> Callable[[F], F]: ...
+
+    def __call__(self, function: Any = None, *, type: str | None = None, sender: str | None = None) -> Any:
+        def add(function: F) -> F:
+            self._handlers.add(self._kind, function, type=type, sender=sender)
+            return function
+
+        return add if function is None else add(function)
 
 
 class BaseBot:
@@ -46,6 +68,16 @@ class BaseBot:
         self._access = Access(user, device, token=token, password=password, rest=rest)
         self._handlers = Handlers()
         self.user, self.device = user, device
+        self.on_message = Adding(self._handlers, "message")
+        """Called with a `Message`."""
+        self.on_sync = Adding(self._handlers, "sync")
+        """Called with a `Message` that another device of this user has sent."""
+        self.on_system = Adding(self._handlers, "system")
+        """Called with an `Item`, a word of the server such as `friend_request`."""
+        self.on_receipt = Adding(self._handlers, "receipt")
+        """Called with a `Receipt`. A hint: receipts may come again. So are the next two."""
+        self.on_presence = Adding(self._handlers, "presence")
+        self.on_typing = Adding(self._handlers, "typing")
         target = Target(user, device, (host.strip("[]"), int(port)), tls, will)
         self._core = Core(
             target, Path(file), self._access, handlers=self._handlers, invoke=self._invoker(), limits=limits or Limits()
@@ -53,34 +85,6 @@ class BaseBot:
 
     def _invoker(self) -> Invoke:
         raise TypeError("take Bot or AsyncBot")
-
-    # Decorators. `sender` may be a pattern: "shop-*".
-
-    def on_message(
-        self, function: Callable[..., Any] | None = None, *, type: str | None = None, sender: str | None = None
-    ) -> Any:
-        """`@bot.on_message` or `@bot.on_message(type="text", sender="alice")`; called with a `Message`."""
-        return self._adding("message", function, type, sender)
-
-    def on_sync(self, function: Callable[..., Any] | None = None, *, type: str | None = None) -> Any:
-        """Called with a `Message` that another device of this user has sent."""
-        return self._adding("sync", function, type, None)
-
-    def on_system(self, function: Callable[..., Any] | None = None, *, type: str | None = None) -> Any:
-        """Called with an `Item`, a word of the server such as `friend_request`."""
-        return self._adding("system", function, type, None)
-
-    def on_receipt(
-        self, function: Callable[..., Any] | None = None, *, type: str | None = None, sender: str | None = None
-    ) -> Any:
-        """Called with a `Receipt`. A hint: receipts may come again."""
-        return self._adding("receipt", function, type, sender)
-
-    def on_presence(self, function: Callable[..., Any] | None = None, *, sender: str | None = None) -> Any:
-        return self._adding("presence", function, None, sender)
-
-    def on_typing(self, function: Callable[..., Any] | None = None, *, sender: str | None = None) -> Any:
-        return self._adding("typing", function, None, sender)
 
     def on_device(self, filter: str) -> Callable[[F], F]:
         """Called with each `DeviceMessage` below `devices/{me}/` that fits the MQTT filter, at least once. Add it
@@ -96,13 +100,6 @@ class BaseBot:
         """Called without arguments after every (re)connect."""
         self._handlers.add("online", function)
         return function
-
-    def _adding(self, kind: Kind, function: Any, type: str | None, sender: str | None) -> Any:
-        def add(function: F) -> F:
-            self._handlers.add(kind, function, type=type, sender=sender)
-            return function
-
-        return add if function is None else add(function)
 
     # What both faces do; blocking
 
