@@ -51,7 +51,9 @@ class RedisJournals:
 
     async def node(self, **bounds: int) -> Journal:
         server = RedisServer(self._redis.url, connect_timeout=10, answer_timeout=10)
-        journal = RedisJournal(server, Durability(required=False), JournalBounds(**{"shards": SHARDS, **bounds}), prefix=self._prefix)
+        journal = RedisJournal(
+            server, Durability(required=False), JournalBounds(**{"shards": SHARDS, **bounds}), prefix=self._prefix
+        )
         await journal.open(newest=0)
         self._open.append(journal)
         return journal
