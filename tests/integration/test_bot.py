@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from aldis.mobile_client_demo.bot import AsyncBot, Bot, Message, NotAllowed, OutboxFull, SendFailed, Stopped
+from aldis.mobile_client_demo.bot import AsyncBot, Bot, Message, NotAllowed, OutboxFull, SendFailed, Stopped, Will
+from aldis.mobile_client_demo.bot.connection import Connection
 from aldis.mobile_client_demo.bot.core import Limits
 from aldis.mobile_client_demo.bot.handlers import DeviceMessage
 from aldis.mobile_client_demo.wire import Item, Presence, Receipt
@@ -139,6 +140,40 @@ def test_an_item_is_acknowledged_only_after_its_handler(server: Aldis, tmp_path:
             handle.delivered.wait(0.5)
         may_end.set()
         handle.delivered.wait(PATIENCE)
+
+
+def test_what_was_handled_but_not_acknowledged_is_not_handled_again(
+    server: Aldis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, echo = friends(server)
+    with Bot(**how(server, tmp_path, ada)) as person:
+        with Bot(**how(server, tmp_path, echo)) as bot:
+            got = collecting(bot)
+            monkeypatch.setattr(Connection, "acknowledge", lambda *_: None)
+            handle = person.send(echo, "once")
+            until(lambda: got)
+        assert not handle.delivered
+        monkeypatch.undo()
+        again = Bot(**how(server, tmp_path, echo))
+        repeated = collecting(again)
+        with again:
+            handle.delivered.wait(PATIENCE)
+        assert repeated == []
+
+
+def test_an_orderly_stop_leaves_the_will_unsaid(server: Aldis, tmp_path: Path) -> None:
+    ada, _ = friends(server)
+    seen: list[DeviceMessage] = []
+    desk = Bot(**how(server, tmp_path, ada, "desk"))
+    desk.on_device("#")(seen.append)
+    with desk:
+        with Bot(**how(server, tmp_path, ada, "thing"), will=Will("status")) as thing:
+            assert desk.wait_online(PATIENCE) and thing.wait_online(PATIENCE)
+            thing.report("status", "online")
+            until(lambda: seen)
+        server.logged(f"connection ended: client disconnected .*user='{ada}' device='thing'")
+        time.sleep(0.3)
+        assert [one.payload for one in seen] == [b"online"]
 
 
 def test_what_was_sent_offline_goes_out_once_and_in_order(server: Aldis, tmp_path: Path) -> None:
