@@ -29,6 +29,8 @@ class Receipts:
         """Whether a message from one to the other is in a transaction under way. Set on a node of a cluster: alone, it
         hears of no commit before its own answer."""
         self._early: dict[tuple[str, str, str], int] = {}
+        self._later: set[Connection] = set()
+        """Connections that have subscribed meanwhile, and were not told everything for the same reason."""
         self._behind: set[Connection] = set()
         """Connections that did not read while something was told: QoS 0 goes past them."""
         node.on_tick.append(self._catch_up)
@@ -102,6 +104,9 @@ class Receipts:
             early, self._early = self._early, {}
             for key, up_to in early.items():
                 self._tell_if_risen(*key, up_to)
+        if self._later:
+            later, self._later = self._later, set()
+            self._send_states_again(later)
 
     def tell_here(self, message: Message) -> None:
         """To whoever has subscribed on this node; to those who do not read now, when they do again."""
@@ -112,8 +117,12 @@ class Receipts:
         self._node.pass_on_here("receipt", message)
 
     def _catch_up(self, _now: float) -> None:
-        for connection in [one for one in self._behind if one.closed is not None or not one.congested]:
-            self._behind.discard(connection)
+        readers = [one for one in self._behind if one.closed is not None or not one.congested]
+        self._behind.difference_update(readers)
+        self._send_states_again(readers)
+
+    def _send_states_again(self, connections: Iterable[Connection]) -> None:
+        for connection in connections:
             if connection.closed is None and connection.session is not None:
                 self._node.spawn(self.send_states(connection, connection.session.user), "tell receipts again")
 
@@ -152,7 +161,9 @@ class Receipts:
                 ("read", state.read, render_read),
             ):
                 key = state.reader, kind
-                if up_to and key not in newer and not self._must_wait(user, state.reader, kind, up_to):
+                if self.committing is not None and up_to and self.committing(user, state.reader):
+                    self._later.add(connection)
+                elif up_to and key not in newer:
                     told[key] = max(up_to, told.get(key, 0))
                     connection.receipt(state.reader, render(told[key]))
 

@@ -195,3 +195,18 @@ async def test_sent_comes_first_even_when_others_know_of_the_commit_earlier() ->
         assert [one["type"] for one in await ann.heard(1)] == ["sent"]
         await ann.expect_acknowledged(1)
         assert await ann.heard(2) == [{"type": "delivered", "up_to": 1}, {"type": "read", "up_to": 1}]
+
+
+async def test_who_subscribes_while_a_commit_is_under_way_is_told_everything_after_it() -> None:
+    """What her other device was told already counts for this one, too."""
+    async with nodes(FRIENDS) as made:
+        ann, ben = await made[0].person("ann"), await made[1].person("ben")
+        sent = await said_and_taken(ann, ben)
+        made.store.gate.clear()
+        ann.say("ben", {"id": 2, "body": 2}, id=2)
+        await made.store.attempted(made.store.attempts + 1)
+        pad = await made[0].client("pad", user="ann")
+        await pad.subscribed(("inbox/ann/receipt/+", 0))  # of the inbox itself it wants nothing, so it need not wait
+        await pad.nothing()
+        made.store.gate.set()
+        assert (await pad.publication()).document == {"type": "delivered", "up_to": sent["mid"]}
