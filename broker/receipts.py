@@ -144,8 +144,10 @@ class Receipts:
     async def send_states(self, connection: Connection, user: str) -> None:
         """How far everyone has come with what the user sent. What is reported live while this is being read is newer
         than what will be read, and a receipt never falls back. Waits while the store is unavailable: nobody would tell
-        it later."""
+        it later. Where the store knows more than the user's other connections were told, they are told, too: what is
+        told once to the user is not told again."""
         newer: set[tuple[str, str]] = set()
+        others = user in self._told
         told = self._told.setdefault(user, {})
         self._readings.setdefault(user, []).append(newer)
         try:
@@ -164,8 +166,12 @@ class Receipts:
                 if self.committing is not None and up_to and self.committing(user, state.reader):
                     self._later.add(connection)
                 elif up_to and key not in newer:
+                    risen = up_to > told.get(key, 0)
                     told[key] = max(up_to, told.get(key, 0))
-                    connection.receipt(state.reader, render(told[key]))
+                    if risen and others:
+                        self.tell_here(Message(f"inbox/{user}/receipt/{state.reader}", render(up_to)))
+                    else:
+                        connection.receipt(state.reader, render(told[key]))
 
     async def _read(self, connection: Connection, user: str) -> list[ReceiptState]:
         while connection.closed is None:

@@ -210,3 +210,21 @@ async def test_who_subscribes_while_a_commit_is_under_way_is_told_everything_aft
         await pad.nothing()
         made.store.gate.set()
         assert (await pad.publication()).document == {"type": "delivered", "up_to": sent["mid"]}
+
+
+async def test_what_one_device_learns_from_the_store_the_others_learn_too() -> None:
+    """Node 1 could not tell node 0; the next device that subscribes there finds it in the store."""
+    async with nodes(FRIENDS) as made:
+        ann, ben = await made[0].person("ann"), await made[1].person("ben")
+        sent = await said_and_taken(ann, ben)
+        elsewhere = made[1].node.elsewhere
+        assert elsewhere is not None
+        elsewhere.whereabouts.known["ann"] = NOWHERE
+        reading = render_read(sent["mid"])
+        ben.send(packets.publish("inbox/ann/receipt/ben", reading, qos=1, id=9))
+        await ben.expect_acknowledged(9)
+        await ann.nothing()
+        pad = await made[0].person("ann", "pad")
+        read = {"type": "read", "up_to": sent["mid"]}
+        assert await pad.heard(2) == [{"type": "delivered", "up_to": sent["mid"]}, read]
+        assert await ann.heard(1) == [read]
