@@ -3,7 +3,6 @@ there, and told again from the store when a device subscribes (promise 5)."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 
 from aldis.broker.connection import Connection
@@ -32,7 +31,8 @@ class Receipts:
         self._later: set[Connection] = set()
         """Connections that have subscribed meanwhile, and were not told everything for the same reason."""
         self._behind: set[Connection] = set()
-        """Connections that did not read while something was told: QoS 0 goes past them."""
+        """Connections that did not read while something was told (QoS 0 goes past them), or for which the store could
+        not be read."""
         node.on_tick.append(self._catch_up)
 
     def awaits(self, read: Read, publication: Publication) -> None:
@@ -143,8 +143,8 @@ class Receipts:
 
     async def send_states(self, connection: Connection, user: str) -> None:
         """How far everyone has come with what the user sent. What is reported live while this is being read is newer
-        than what will be read, and a receipt never falls back. Waits while the store is unavailable: nobody would tell
-        it later. Where the store knows more than the user's other connections were told, they are told, too: what is
+        than what will be read, and a receipt never falls back. While the store is unavailable it is tried again with
+        every tick. Where the store knows more than the user's other connections were told, they are told, too: what is
         told once to the user is not told again."""
         newer: set[tuple[str, str]] = set()
         others = user in self._told
@@ -174,9 +174,10 @@ class Receipts:
                         connection.receipt(state.reader, render(told[key]))
 
     async def _read(self, connection: Connection, user: str) -> list[ReceiptState]:
-        while connection.closed is None:
-            try:
-                return await self._store.receipts_for(user, limit=self._node.limits.max_receipts_at_connect)
-            except StoreUnavailable:
-                await asyncio.sleep(self._node.timeouts.commit_retry)
-        return []
+        """Nothing while the store is unavailable: the connection is told with a later tick, and is not held up."""
+        try:
+            return await self._store.receipts_for(user, limit=self._node.limits.max_receipts_at_connect)
+        except StoreUnavailable:
+            if connection.closed is None:
+                self._behind.add(connection)
+            return []
