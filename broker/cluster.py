@@ -212,13 +212,9 @@ class Cluster:
             self._node.router.publish(message)
 
     def _attached(self, source: str, parcel: Attached) -> None:
-        whereabouts = self._elsewhere.whereabouts
-        whereabouts.attached(source, parcel.users)
-        for user in parcel.users:
-            newest = whereabouts.recent(user)
-            if newest:  # we may have committed it before we knew, and after that node has looked
-                self._transfer.send(source, WakeUp(user, newest))
-            if self._retained is not None:
+        self._elsewhere.attached(source, parcel.users)
+        if self._retained is not None:
+            for user in parcel.users:
                 for kept in self._retained.recent(user):  # likewise
                     self._transfer.send(source, Passed(kept.topic, kept.payload, kept.qos, retain=True))
 

@@ -11,7 +11,7 @@ from aldis.accounts_api.secrets_file import Secrets
 from aldis.bridge.bus import LocalBus
 from aldis.broker.cluster import Links
 from aldis.broker.cluster_bus import ClusterBus
-from aldis.broker.cluster_ports import AnyParcel, Attached, Detached, LeftBehind, WakeUp
+from aldis.broker.cluster_ports import AnyParcel, Attached, Detached, LeftBehind
 from aldis.broker.compose_cluster import links
 from aldis.broker.elsewhere import Elsewhere
 from aldis.broker.inbox_items import live_item
@@ -88,10 +88,7 @@ class ToNodes:
     def received(self, source: str, parcels: Sequence[AnyParcel]) -> None:
         for parcel in parcels:
             if isinstance(parcel, Attached):
-                self._elsewhere.whereabouts.attached(source, parcel.users)
-                for user in parcel.users:
-                    if newest := self._elsewhere.whereabouts.recent(user):
-                        self._way.transfer.send(source, WakeUp(user, newest))
+                self._elsewhere.attached(source, parcel.users)
             elif isinstance(parcel, Detached):
                 self._elsewhere.whereabouts.detached(source, parcel.users)
 

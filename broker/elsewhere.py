@@ -8,7 +8,7 @@ Nothing here is the only copy: what is lost on the way is found in the store, or
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from aldis.broker.cluster_ports import AnyParcel, Inlined, Passed, StatusUnavailable, Transfer, UserStatus, WakeUp
@@ -89,6 +89,16 @@ class Elsewhere:
         if not self._asking:
             self._asking = True
             self._spawn(self._ask(), "where users are")
+
+    # What other nodes say of themselves
+
+    def attached(self, node: str, users: Sequence[str]) -> None:
+        """`node` now holds a device of each of these users. It is told of what was committed for them lately: perhaps
+        before we knew of it, and after that node had looked."""
+        self.whereabouts.attached(node, users)
+        for user in users:
+            if newest := self.whereabouts.recent(user):
+                self._transfer.send(node, WakeUp(user, newest))
 
     async def _ask(self) -> None:
         """Asks for all who are unknown now, then for those who have come meanwhile."""
