@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aldis.bridge.group_commit import GroupCommit
 from aldis.bridge.write_turn import WriteTurn
+from aldis.broker.background import Background
 from aldis.broker.compose_bus import Outlet, open_bus
 from aldis.broker.compose_files import FileStorage
 from aldis.broker.compose_http import http_server, open_ways
@@ -42,7 +42,7 @@ class AccountsServer:
         self.settings = settings
         self.certificates = Certificates()
         self.not_ready_reasons = {STARTING}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._store: Store | None = None
         self._accounts: Accounts | None = None
         self._writer: GroupCommit | None = None
@@ -65,9 +65,9 @@ class AccountsServer:
             secrets = await asyncio.to_thread(open_secrets, self.settings)
             app = await self._open(secrets)
             timeouts = self.settings.timeouts
-            self._http = http_server(app, self.settings, way, lambda: timeouts.connect, self._spawn)
+            self._http = http_server(app, self.settings, way, lambda: timeouts.connect, self._background.spawn)
             await self._http.start()
-            self._spawn(self._look_at_certificates(), "certificates")
+            self._background.spawn(self._look_at_certificates(), "certificates")
             self.not_ready_reasons.discard(STARTING)
         except (StoreUnavailable, TlsError, OSError) as error:
             await self._close(Budget(self.settings.timeouts.shutdown))
@@ -109,16 +109,6 @@ class AccountsServer:
             history=settings.history,
         )
         return create_app(services)
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._spawned_done)
-
-    def _spawned_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("%s failed", task.get_name(), exc_info=task.exception())
 
     async def _look_at_certificates(self) -> None:
         loop = asyncio.get_running_loop()
@@ -169,7 +159,5 @@ class AccountsServer:
             await budget.spend(0.9, "closing the accounts", self._accounts.close())
         if self._store is not None:
             await budget.spend(1.0, "closing the store", self._store.close())
-        for task in list(self._tasks):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        self._background.cancel()
+        await self._background.settle(1.0)

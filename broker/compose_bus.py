@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from aldis.accounts_api.secrets_file import Secrets
 from aldis.bridge.bus import LocalBus
+from aldis.broker.background import Background
 from aldis.broker.cluster import Links
 from aldis.broker.cluster_bus import ClusterBus
 from aldis.broker.cluster_ports import AnyParcel, Attached, Detached, LeftBehind
@@ -54,16 +54,17 @@ class ToNodes:
     def __init__(self, way: Links, directory: Directory, settings: ClusterSettings) -> None:
         self.bus: Bus = ClusterBus(LocalBus(), way.transfer, directory, settings.settle)
         self._way = way
-        self._elsewhere = Elsewhere(way.transfer, way.status, self._spawn, max_known_users=settings.max_known_users)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
+        self._elsewhere = Elsewhere(
+            way.transfer, way.status, self._background.spawn, max_known_users=settings.max_known_users
+        )
 
     async def open(self) -> None:
         await self._way.status.open(self)
         await self._way.transfer.open(self)
 
     async def close(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1.0)
+        await self._background.settle(1.0)
         await self._way.transfer.close()
         await self._way.status.close()
 
@@ -72,16 +73,6 @@ class ToNodes:
             if not stored.repeated and self._elsewhere.concerns(message.recipient, stored.n):
                 self._elsewhere.item(message.recipient, live_item(message, stored.n, stored.mid))
         self._elsewhere.send_items()
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("%s failed", task.get_name(), exc_info=task.exception())
 
     # What the nodes say
 

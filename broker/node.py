@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from aldis.broker.allowances import Allowances
+from aldis.broker.background import Background
 from aldis.broker.burden import Burden
 from aldis.broker.core.codec import TopicCache
 from aldis.broker.core.envelope import Reason
@@ -87,7 +88,7 @@ class Node:
         self._dirty: set[Connection] = set()
         self._ticker: asyncio.TimerHandle | None = None
         self._due: float | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._said = Occasional()
 
     def configure(self, limits: Limits, timeouts: Timeouts) -> None:
@@ -112,8 +113,7 @@ class Node:
     def stop(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        for task in self._tasks:
-            task.cancel()
+        self._background.cancel()
 
     def _tick(self) -> None:
         self.now = self._loop.time()
@@ -163,14 +163,7 @@ class Node:
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Runs something rare beside the connections; it is cancelled at shutdown, and its failure is logged."""
-        task = self._loop.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._spawned_done)
-
-    def _spawned_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("%s failed", task.get_name(), exc_info=task.exception())
+        self._background.spawn(work, name)
 
     # Connections
 
