@@ -155,7 +155,7 @@ def _fetch_rest(rest: Rest, login: Login, message: FileMessage, part: Path) -> N
                 kept.write(block)
             if kept.tell() < message.stored:
                 raise Unreachable("the connection broke within the file")
-    except http.client.IncompleteRead as error:
+    except (http.client.IncompleteRead, http.client.RemoteDisconnected) as error:
         raise Unreachable("the connection broke within the file") from error
     except http.client.HTTPException as error:
         raise Garbled(f"GET /v1/files: {type(error).__name__}") from error

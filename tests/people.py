@@ -18,7 +18,6 @@ from tests.wire import (
     Closed,
     Published,
     Stream,
-    TcpStream,
     is_publish,
     puback,
     pubcomp,
@@ -57,7 +56,7 @@ class Person:
 
     def dial(self, device: str = "phone", answer: bytes = ACCEPTED, **options: Any) -> Device:
         """A connected device, without any subscription. `receive_buffer` makes it a slow link."""
-        client = Device(self, device, TcpStream(self.server.mqtt, options.pop("receive_buffer", None)))
+        client = Device(self, device, self.server.stream(receive_buffer=options.pop("receive_buffer", None)))
         client.connected(device, answer, user=self.user, password=self.token(device), **options)
         return client
 

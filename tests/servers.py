@@ -74,6 +74,8 @@ class Aldis:
         """The CA certificate of a server that talks HTTPS."""
         self.process: subprocess.Popen[bytes]
         self._log = folder / "log"
+        self._opened: dict[int, int] = {}
+        """How much was logged when the latest client of this port was opened."""
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -140,9 +142,11 @@ class Aldis:
                 return lines
             time.sleep(0.02)
 
-    def end_of(self, client: Client, *, since: int = 0) -> str:
-        """The one log line about the end of this client's connection."""
+    def end_of(self, client: Client) -> str:
+        """The one log line about the end of this client's connection. Only what was logged since it was opened counts:
+        an earlier connection may have had the same port."""
         assert isinstance(client.stream, TcpStream)
+        since = self._opened[client.stream.port]
         (line,) = self.logged(f"connection ended: .*address='127.0.0.1:{client.stream.port}'", since=since)
         return line
 
@@ -153,7 +157,14 @@ class Aldis:
     # Clients
 
     def tcp(self, *, receive_buffer: int | None = None) -> Client:
-        return Client(TcpStream(self.mqtt, receive_buffer))
+        return Client(self.stream(receive_buffer=receive_buffer))
+
+    def stream(self, *, receive_buffer: int | None = None) -> TcpStream:
+        """A connection whose end `end_of` finds in the log."""
+        written = len(self.log)
+        stream = TcpStream(self.mqtt, receive_buffer)
+        self._opened[stream.port] = written
+        return stream
 
     def websocket(self) -> Client:
         return Client(WebSocketStream(self.ws))
