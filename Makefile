@@ -17,7 +17,7 @@ PIP_CHECK := $(if $(UV),uv pip check --quiet --python $(BIN)/python,$(BIN)/pytho
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run cluster test check lint types unit bench conformance faults format lock clean
+.PHONY: help install run cluster test check lint types unit bench conformance faults format lock vendor clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ lock: ## Resolve the dependencies again (needs uv; ARGS=--upgrade for newer vers
 	@$(LOCK) --extra dev --extra s3 $(ARGS) -o requirements.lock
 	@$(LOCK) --extra s3 --constraint requirements.lock -o requirements-runtime.lock
 	@$(subst pyproject.toml,--group fuzz,$(LOCK)) $(ARGS) -o requirements-fuzz.lock
+
+vendor: install ## Fetch the libraries of the web chat again (needs npm)
+	@$(BIN)/python -m scripts.vendor_web
 
 clean: ## Remove .venv and caches; never the data
 	@rm -rf $(VENV) .typing .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz *.egg-info build dist
