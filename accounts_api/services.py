@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -29,11 +28,6 @@ from aldis.config.settings import Accounts as AccountsSettings
 
 if TYPE_CHECKING:
     from litestar import Request
-
-
-def wall_clock() -> int:
-    """Unix time in whole milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +67,7 @@ def assemble(  # noqa: PLR0913 - all that a server has, each by its name
     store: Store,
     bus: Bus,
     postbox: Postbox,
-    now: Callable[[], int] = wall_clock,
+    now: Callable[[], int],
     operations: Operations | None = None,
     history: HistorySettings | None = None,
     filing: Filing | None = None,

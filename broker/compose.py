@@ -191,6 +191,7 @@ class Server:
             store=self._store,
             bus=self.bus,
             postbox=LocalPostbox(writer, wall_clock),
+            now=wall_clock,
             operations=self._operations(),
             filing=self._files.filing,
             history=self.settings.history,

@@ -104,6 +104,7 @@ class AccountsServer:
             store=self._store,
             bus=self._outlet.bus,
             postbox=LocalPostbox(self._writer, wall_clock),
+            now=wall_clock,
             operations=Operations(not_ready=lambda: self.not_ready_reasons),
             filing=self._files.filing,
             history=settings.history,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aldis.broker.cluster import Cluster, Links, RetainedElsewhere
 from aldis.broker.cluster_bus import ClusterBus
-from aldis.broker.compose_store import StartFailed
+from aldis.broker.compose_store import shown_to_server
 from aldis.broker.holdings import Holdings
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.node import Node
@@ -66,19 +66,14 @@ def links(settings: ClusterSettings, key: bytes, *, name: str | None = None) -> 
 
 def redis_server(settings: ClusterSettings) -> RedisServer:
     """Where Redis is. Raises `StartFailed` for a file that cannot be read or is no certificate."""
-    from aldis.bridge.client_tls import tls_context
     from aldis.bridge.redis_server import RedisServer
 
-    file, tls = settings.redis_password_file, settings.redis_tls
-    try:
-        password = None if file is None else file.read_text("utf-8").partition("\n")[0]
-        context = None if tls is None else tls_context(tls.ca_file, tls.certfile, tls.keyfile)
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartFailed(f"cannot use cluster.redis_password_file or cluster.redis_tls: {error}") from error
+    names = "cluster.redis_password_file or cluster.redis_tls"
+    password, tls = shown_to_server(settings.redis_password_file, settings.redis_tls, names)
     return RedisServer(
         settings.redis_url.get_secret_value(),
         password=password,
-        tls=context,
+        tls=tls,
         connect_timeout=settings.connect_timeout,
         answer_timeout=settings.answer_timeout,
     )

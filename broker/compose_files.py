@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from aldis.broker.compose_store import StartFailed
+from aldis.broker.compose_store import StartFailed, secret_in
 from aldis.broker.postbox import wall_clock
 from aldis.config.settings import Settings
 
@@ -57,7 +57,7 @@ def _blobs(settings: Settings, pool: ThreadPoolExecutor) -> Blobs:
     s3 = files.s3
     assert s3 is not None
     try:
-        key = None if s3.secret_key_file is None else s3.secret_key_file.read_text("utf-8").partition("\n")[0].strip()
+        key = secret_in(s3.secret_key_file)
         return S3Blobs(
             Bucket(
                 bucket=s3.bucket,
@@ -66,7 +66,7 @@ def _blobs(settings: Settings, pool: ThreadPoolExecutor) -> Blobs:
                 endpoint=s3.endpoint,
                 allow_http=s3.allow_http,
                 access_key_id=s3.access_key_id,
-                secret_key=key,
+                secret_key=None if key is None else key.strip(),
                 ca_file=s3.ca_file,
                 timeout=s3.timeout,
                 max_retries=s3.max_retries,

@@ -6,13 +6,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aldis.bridge.not_yet import NotYet
 from aldis.broker.ports import Store
 from aldis.config.settings import Settings
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from aldis.bridge.accounts import Accounts, Database
     from aldis.bridge.accounts.master_keys import MasterKeys
     from aldis.bridge.mysql_server import MySqlServer
@@ -25,6 +28,17 @@ T = TypeVar("T")
 
 _LOOK_EVERY = 0.5
 _SAY_EVERY = 10.0
+
+
+class ClientTls(Protocol):
+    """How to speak TLS to a server: the part that the settings of all of them have."""
+
+    @property
+    def ca_file(self) -> Path | None: ...
+    @property
+    def certfile(self) -> Path | None: ...
+    @property
+    def keyfile(self) -> Path | None: ...
 
 
 class StartFailed(Exception):
@@ -127,18 +141,32 @@ def migrate_database(settings: Settings) -> str:
     return migrate.expected_revision()
 
 
+def secret_in(file: Path | None) -> str | None:
+    """The first line of a file with a password or a key. Raises `OSError`, `UnicodeDecodeError`."""
+    return None if file is None else file.read_text("utf-8").partition("\n")[0]
+
+
+def shown_to_server(
+    password_file: Path | None, tls: ClientTls | None, names: str
+) -> tuple[str | None, SSLContext | None]:
+    """The password and the TLS for a server that this program is a client of. Raises `StartFailed`, with the `names` of
+    the settings, for a file that cannot be read or is no certificate."""
+    from aldis.bridge.client_tls import tls_context
+
+    try:
+        context = None if tls is None else tls_context(tls.ca_file, tls.certfile, tls.keyfile)
+        return secret_in(password_file), context
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartFailed(f"cannot use {names}: {error}") from error
+
+
 def mysql_server(settings: Settings) -> MySqlServer:
     """Where the MySQL database is. Raises `StartFailed` for a file that cannot be read or is no certificate."""
-    from aldis.bridge.client_tls import tls_context
     from aldis.bridge.mysql_server import MySqlServer
 
     store = settings.store
     assert store.url is not None
-    try:
-        password = None if store.password_file is None else store.password_file.read_text("utf-8").partition("\n")[0]
-        tls = None if store.tls is None else tls_context(store.tls.ca_file, store.tls.certfile, store.tls.keyfile)
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartFailed(f"cannot use store.password_file or store.tls: {error}") from error
+    password, tls = shown_to_server(store.password_file, store.tls, "store.password_file or store.tls")
     return MySqlServer(
         store.url.get_secret_value(),
         password=password,

@@ -19,7 +19,7 @@ import uvicorn
 
 from aldis.accounts_api.app import create_app
 from aldis.accounts_api.filing import Filing
-from aldis.accounts_api.services import Services, assemble, wall_clock
+from aldis.accounts_api.services import Services, assemble
 from aldis.bridge import migrate
 from aldis.bridge.accounts import Accounts, Database, open_engine
 from aldis.bridge.blobs import Blobs
@@ -27,6 +27,7 @@ from aldis.bridge.disk_blobs import DiskBlobs
 from aldis.bridge.memory import MemoryStore
 from aldis.bridge.write_turn import WriteTurn
 from aldis.broker.ports import Announcement, BusHandler, Store, StoreUnavailable
+from aldis.broker.postbox import wall_clock
 from aldis.config.files import Files as FilesSettings
 from aldis.config.settings import Accounts as AccountsSettings
 from tests.databases import empty_database
