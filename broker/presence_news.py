@@ -70,7 +70,7 @@ class PresenceNews:
         self._store = store
         self._correspondents = correspondents
         self._now_ms = now_ms
-        self._told_offline: set[str] = set()
+        self._told: dict[str, bool] = {}
         self._working = False
         holdings.on_presence.append(self._changed)
         node.on_tick.append(self._tick)
@@ -91,7 +91,7 @@ class PresenceNews:
 
     def _tick(self, now: float) -> None:
         self.comings.grace = self.rules.grace
-        if self._told_offline or self.comings.anything(now):
+        if self._told or self.comings.anything(now):
             self._work()
 
     # One worker: of one user things are told in the order in which they happened
@@ -113,15 +113,16 @@ class PresenceNews:
             self._working = False
 
     async def _look_again(self) -> None:
-        """A user of whom we told `offline` may have come to another node in that very moment, and that node's `online`
-        may have overtaken our `offline`."""
-        told, self._told_offline = self._told_offline, set()
+        """What another node tells of the same user may have overtaken what we told, or be overtaken by it: `offline`
+        of one who came there in that very moment, `online`, told late, of one who has left there since."""
+        told, self._told = self._told, {}
         try:
             for portion in portions(told):
-                for user in await self._status.present(portion):
-                    self.comings.again(user, online=True)
+                present = await self._status.present(portion)
+                for user in portion:
+                    self.comings.look_again(user, self._node.now, online=told[user], there=user in present)
         except StatusUnavailable:
-            self._told_offline |= told
+            self._told = told | self._told
             raise
 
     async def _settle(self) -> None:
@@ -150,8 +151,7 @@ class PresenceNews:
         with self._correspondents.reading(user) as reading:
             friends = await self._correspondents.of(user)
             last_seen = self._now_ms() if online else await self._last_seen(user)
-            if not online:
-                self._told_offline.add(user)
+            self._told[user] = online
             for portion in portions(friends):
                 # whoever connects from now on reads the state at the subscribe
                 present = await self._status.present(portion)

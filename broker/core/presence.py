@@ -107,6 +107,13 @@ class Comings:
         """This has to be told, or told once more, unless there is newer."""
         self._news.setdefault(user, online)
 
+    def look_again(self, user: str, now: float, *, online: bool, there: bool) -> None:
+        """The user of whom this was told is, or is not, `there` afterwards. One who is not has a grace to come back."""
+        if there and not online:
+            self.again(user, online=True)
+        elif online and not there:
+            self.left(user, now)
+
     def __len__(self) -> int:
         """News that wait."""
         return len(self._news)

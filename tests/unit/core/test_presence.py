@@ -105,6 +105,17 @@ class TestComings:
         comings.again("ann", online=False)
         assert taken(comings, 0.0) == [("ann", True)]
 
+    def test_who_was_told_online_too_late_is_told_to_be_away(self) -> None:
+        """Ann left with another node, which has said so, while our news of her waited for the store."""
+        comings = Comings(GRACE)
+        comings.came("ann")
+        assert taken(comings, 60.0) == [("ann", True)]
+        comings.look_again("ann", 60.0, online=True, there=False)
+        settle(comings, 62.9)
+        assert not taken(comings, 62.9)
+        settle(comings, 63.0)
+        assert taken(comings, 63.0) == [("ann", False)]
+
     def test_when_somebody_was_heard_is_known_for_a_while(self) -> None:
         comings = Comings(GRACE)
         comings.heard("ann", 0.0, 1_000)
@@ -187,8 +198,11 @@ class World(RuleBasedStateMachine):
             self.tell(node, user, online=online)
         if fails:
             comings.again(user, online=online)
-        elif not online and self.present(user):
-            comings.again(user, online=True)  # it looks again
+        else:
+            there = self.present(user)
+            if online and not there:
+                self.left[user, node] = self.now
+            comings.look_again(user, self.now, online=online, there=there)
 
     @rule()
     def the_last_word_is_true(self) -> None:
@@ -199,8 +213,14 @@ class World(RuleBasedStateMachine):
     def quiet(self) -> None:
         self.now += GRACE
         for node in (0, 1, 0, 1):
-            while self.nodes[node].anything(self.now):
-                self.work(node, fails=False, heard=True)
+            self.drain(node)
+        self.now += GRACE  # for those who were told `online` too late
+        for node in (0, 1):
+            self.drain(node)
+
+    def drain(self, node: int) -> None:
+        while self.nodes[node].anything(self.now):
+            self.work(node, fails=False, heard=True)
 
 
 TestWorld = World.TestCase
