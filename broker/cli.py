@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from typing import Any
 from aldis.config.addresses import split_address
 from aldis.config.layers import merge
 from aldis.config.roles import check_role, role_overrides
-from aldis.config.settings import Settings, SettingsError, entrances, load
+from aldis.config.settings import Settings, SettingsError, entrances, load, serves_web
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -251,4 +252,19 @@ def _announce(server: Any) -> None:
         scheme = "https" if settings.http.tls else "http"
         label, path = ("REST API", "docs") if settings.accounts.enabled else ("health", "readyz")
         print(f"{label:20}{scheme}://{host}:{port}/{path}", flush=True)
+        if serves_web(settings):
+            print(f"{'web chat':20}{scheme}://{_name_for_others(host)}:{port}/", flush=True)
     print("ready", flush=True)
+
+
+def _name_for_others(host: str) -> str:
+    """What to type into a browser, on a phone as well where every address is listened on."""
+    if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
+        return f"[{host}]" if ":" in host else host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # sends nothing: it asks the system from which address it would
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"

@@ -21,6 +21,7 @@ from aldis.broker.compose_files import FileStorage
 from aldis.broker.compose_http import http_server, open_ways
 from aldis.broker.compose_secrets import master_keys, open_secrets
 from aldis.broker.compose_store import StartFailed, open_accounts, open_store
+from aldis.broker.compose_web import web_chat
 from aldis.broker.connector import Connector, ConnectorError
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.node import STARTING, Node
@@ -196,7 +197,7 @@ class Server:
             filing=self._files.filing,
             history=self.settings.history,
         )
-        return self._http_on(create_app(services))
+        return self._http_on(create_app(services, extra=web_chat(self.settings, self.mqtt_addresses)))
 
     def _operations(self) -> Operations:
         from aldis.accounts_api.operations import Operations

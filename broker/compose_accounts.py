@@ -15,6 +15,7 @@ from aldis.broker.compose_files import FileStorage
 from aldis.broker.compose_http import http_server, open_ways
 from aldis.broker.compose_secrets import master_keys, open_secrets
 from aldis.broker.compose_store import StartFailed, open_accounts, open_store
+from aldis.broker.compose_web import web_chat
 from aldis.broker.logs import set_up_logging
 from aldis.broker.ports import Store, StoreUnavailable
 from aldis.broker.postbox import LocalPostbox, wall_clock
@@ -109,7 +110,7 @@ class AccountsServer:
             filing=self._files.filing,
             history=settings.history,
         )
-        return create_app(services)
+        return create_app(services, extra=web_chat(settings))
 
     async def _look_at_certificates(self) -> None:
         loop = asyncio.get_running_loop()

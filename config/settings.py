@@ -27,6 +27,7 @@ from aldis.config.relation_keys import RelationKeys
 from aldis.config.secrecy import quotable
 from aldis.config.section import Positive, Seconds, Section
 from aldis.config.store import StoreSettings, store_problems
+from aldis.config.web import Web, web_problems
 
 __all__ = [
     "PROFILES",
@@ -43,6 +44,7 @@ __all__ = [
     "StoreSettings",
     "Timeouts",
     "Tls",
+    "Web",
     "load",
 ]
 
@@ -50,7 +52,7 @@ PROFILES = Path(__file__).parent
 """Where the shipped profiles live: `embedded.yaml`, `mysql.yaml`, `node.yaml`, `accounts.yaml`, `lab.yaml`."""
 
 METRICS = "aldis.plugins.metrics.Metrics"
-FIXED = ("data", "listeners", "http", "store", "cluster", "accounts", "history", "files")
+FIXED = ("data", "listeners", "http", "store", "cluster", "accounts", "history", "files", "web")
 """What takes effect only at the next start."""
 
 Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.-]+(:\d{1,5})?$")]
@@ -157,6 +159,7 @@ class Settings(BaseSettings):
     accounts: Accounts = Accounts()
     history: History = History()
     files: Files = Files()
+    web: Web = Web()
     logging: Logging = Logging()
     plugins: dict[DottedPath, dict[str, Any]] = Field(default_factory=dict)
     """amqtt plugins by dotted path, in the order in which they handle a publish, each with its own options."""
@@ -256,6 +259,9 @@ def _inconsistencies(settings: Settings) -> Iterator[tuple[Key, str]]:
             yield second, f"{other} is taken by {dotted(first)} ({address})"
     yield from ((("store", *below), text) for below, text in store_problems(settings.store))
     yield from ((("files", *below), text) for below, text in files_problems(settings.files))
+    if serves_web(settings):
+        problems = web_problems(settings.web, page_has_tls=settings.http.tls is not None)
+        yield from ((("web", *below), text) for below, text in problems)
     if settings.cluster is not None:
         problems = cluster_problems(
             settings.cluster, backend=settings.store.backend, max_packet_size=settings.limits.max_packet_size
@@ -282,6 +288,11 @@ def entrances(settings: Settings) -> Iterator[tuple[Key, Entrance]]:
 def serves_http(settings: Settings) -> bool:
     """REST, metrics, or the health of a node that others stand beside."""
     return settings.accounts.enabled or settings.cluster is not None or METRICS in settings.plugins
+
+
+def serves_web(settings: Settings) -> bool:
+    """The web chat, which is nothing without the REST API."""
+    return settings.accounts.enabled and settings.web.enabled
 
 
 def _describe(error: ValidationError, layers: Layers) -> str:
