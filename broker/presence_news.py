@@ -71,6 +71,9 @@ class PresenceNews:
         self._correspondents = correspondents
         self._now_ms = now_ms
         self._told: dict[str, bool] = {}
+        """Of these it is looked again whether what we told is true."""
+        self._behind_since: float | None = None
+        """Since when (loop time) there has always been something to tell."""
         self._working = False
         holdings.on_presence.append(self._changed)
         node.on_tick.append(self._tick)
@@ -97,6 +100,8 @@ class PresenceNews:
     # One worker: of one user things are told in the order in which they happened
 
     def _work(self) -> None:
+        if self._behind_since is None:
+            self._behind_since = asyncio.get_running_loop().time()
         if not self._working:
             self._working = True
             self._node.spawn(self._run(), "presence")
@@ -111,6 +116,8 @@ class PresenceNews:
             pass  # nothing is lost: the next tick tries again
         finally:
             self._working = False
+            if not self.comings:
+                self._behind_since = None
 
     async def _look_again(self) -> None:
         """What another node tells of the same user may have overtaken what we told, or be overtaken by it: `offline`
@@ -151,16 +158,24 @@ class PresenceNews:
         with self._correspondents.reading(user) as reading:
             friends = await self._correspondents.of(user)
             last_seen = self._now_ms() if online else await self._last_seen(user)
-            self._told[user] = online
+            if not online:
+                self._told[user] = online
             for portion in portions(friends):
                 # whoever connects from now on reads the state at the subscribe
                 present = await self._status.present(portion)
+                if online and self._is_late():
+                    self._told[user] = online
                 for friend in present - reading.changed:
                     self._node.pass_on(
                         "presence", friend, presence_of(user, friend, online=online, last_seen=last_seen)
                     )
                 # also gives others their turn
                 await asyncio.sleep(len(present) / self.rules.max_per_second)
+
+    def _is_late(self) -> bool:
+        """Whoever came may have left since with another node, whose grace is over: it may have told so before us."""
+        assert self._behind_since is not None  # this is something to tell
+        return asyncio.get_running_loop().time() - self._behind_since >= self.rules.grace
 
     async def _last_seen(self, user: str) -> int:
         """When the user was last heard. Nobody has noted it where a node has died: it was heard until just now."""

@@ -258,6 +258,20 @@ class TestSeveralNodes:
             told = await drained_after(ann)
             assert told[-1] == ("ben", True) and ("ben", False) in told
 
+    async def test_an_online_that_was_told_too_late_is_put_right(self) -> None:
+        """Ben has left for good, from another node, before the one where he came gets to tell that he is there."""
+        async with cluster(FRIENDS) as made:
+            ann = await made[0].person("ann")
+            status = Unreachable(made[1])
+            status.gate.clear()
+            phone = await made[1].person("ben")
+            pad = await made[0].person("ben", "pad")
+            for device in (phone, pad):
+                device.close()
+            await hears(ann, "ben", online=False)
+            status.gate.set()
+            assert await drained_after(ann) == [("ben", True), ("ben", False)]
+
     async def test_what_was_lost_on_the_way_is_told_again(self) -> None:
         async with cluster(FRIENDS, settle=0.3) as made:
             ann, ben = await made[0].person("ann"), await made[1].person("ben")
