@@ -29,9 +29,8 @@ TYPES: Mapping[str, str] = {
 _PACKED = (".png", ".woff2")
 """Compressed in themselves."""
 
-SHELL = "shell.js"
-"""Made here: what the service worker keeps, and the version of it all. A browser that finds this file changed takes the
-new files together, never a mixture of old and new."""
+SHELL = "/shell.js"
+"""What `shell` makes; no file."""
 
 _NOT_KEPT = ("", ".md", ".txt")
 """Licences and notes: nobody misses them without a network."""
@@ -58,9 +57,7 @@ def read_web_files(folder: Path) -> dict[str, WebFile]:
         raise WebFilesError(f"cannot read the web chat in {folder}: {error.strerror}") from error
     if INDEX not in found:
         raise WebFilesError(f"there is no web chat in {folder}: {INDEX} is missing")
-    files = {"/" if name == INDEX else f"/{name}": _web_file(name, content) for name, content in found.items()}
-    files[f"/{SHELL}"] = _web_file(SHELL, _shell(files))
-    return files
+    return {"/" if name == INDEX else f"/{name}": _web_file(name, content) for name, content in found.items()}
 
 
 def _paths(folder: Path) -> Iterator[Path]:
@@ -80,7 +77,12 @@ def _web_file(name: str, content: bytes) -> WebFile:
     return WebFile(TYPES[suffix], content, packed, hashlib.sha256(content).hexdigest()[:32])
 
 
-def _shell(files: Mapping[str, WebFile]) -> bytes:
+def shell(files: Mapping[str, WebFile], policy: str) -> WebFile:
+    """For the service worker: what it keeps, and the version of it all. A browser that finds this changed takes all
+    files anew, never a mixture of old and new. The policy is part of it because it is kept with the files, and says
+    where MQTT is."""
     kept = sorted(path for path in files if Path(path).suffix not in _NOT_KEPT or path == "/")
-    every = hashlib.sha256("".join(f"{path} {files[path].tag}\n" for path in sorted(files)).encode())
-    return f"self.SHELL = {json.dumps({'version': every.hexdigest()[:16], 'files': kept})};\n".encode()
+    parts = [policy, *(f"{path} {files[path].tag}" for path in kept)]
+    whole = {"version": hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16], "files": kept}
+    content = f"self.SHELL = {json.dumps(whole)};\n".encode()
+    return WebFile(TYPES[".js"], content, None, hashlib.sha256(content).hexdigest()[:32])

@@ -17,7 +17,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ControllerRouterHandler
 
-from aldis.accounts_api.web_files import WebFile, read_web_files
+from aldis.accounts_api.web_files import SHELL, WebFile, read_web_files, shell
 
 _HOST = re.compile(r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9a-fA-F:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 """What is taken from a Host header; everything else is not repeated to anybody."""
@@ -51,21 +51,19 @@ def web_pages(folder: Path, mqtt: MqttPlace) -> Sequence[ControllerRouterHandler
     files = read_web_files(folder)
 
     def web_file(request: Request[Any, Any, Any]) -> Response[bytes]:
-        file = files.get(request.scope["path"])
+        policy = content_security_policy(request.headers.get("host", ""), request.url.scheme, mqtt)
+        path = request.scope["path"].rstrip("/") or "/"
+        file = shell(files, policy) if path == SHELL else files.get(path)
         if file is None:
             raise NotFoundException("there is no such file")
-        headers = dict(_HEADERS)
-        headers["Content-Security-Policy"] = content_security_policy(
-            request.headers.get("host", ""), request.url.scheme, mqtt
-        )
-        return _answer(file, request, headers)
+        return _answer(file, request, {**_HEADERS, "Content-Security-Policy": policy})
 
     @get("/chat.json", include_in_schema=False, media_type=MediaType.JSON, sync_to_thread=False)
     def chat() -> dict[str, str | int | None]:
         return {"mqtt": mqtt.url, "mqtt_port": mqtt.port(), "mqtt_path": "/", "version": version("aldis")}
 
     serve = HTTPRouteHandler(
-        sorted(files), http_method=["GET", "HEAD"], include_in_schema=False, sync_to_thread=False, status_code=200
+        [*files, SHELL], http_method=["GET", "HEAD"], include_in_schema=False, sync_to_thread=False, status_code=200
     )
     return [serve(web_file), chat]
 
@@ -115,6 +113,9 @@ def content_security_policy(host: str, scheme: str, mqtt: MqttPlace) -> str:
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
+            # text can become an element or a script nowhere but where keep.js and the service worker name a file
+            "require-trusted-types-for 'script'",
+            "trusted-types aldis-worker",
         )
     )
 
