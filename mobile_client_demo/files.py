@@ -11,15 +11,18 @@ import hashlib
 import http.client
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 from aldis.mobile_client_demo.encryption import CannotDecrypt
 from aldis.mobile_client_demo.file_encryption import FORMAT, FileKey, decrypt, encrypt, encrypted_size
 from aldis.mobile_client_demo.rest import Garbled, Login, Refused, Rest, Unreachable
 
+Progress = Callable[[int, int], None]
+"""Called with how many bytes of how many are through. What it raises ends the transfer, and is how one is cancelled."""
 _BLOCK = 65_536
 _BOUNDARY = "aldis-demo-" + "7" * 20
 
@@ -72,10 +75,21 @@ class FileMessage:
         return cls(file_id, name, int(sizes[0] or 0), mime, int(sizes[1] or 0), sha256, key)
 
 
-def send_file(rest: Rest, login: Login, path: Path, to: str, *, mime: str) -> FileMessage:
-    """Encrypts and sends in one go, and returns what to tell `to`. The server learns neither name nor type."""
+class FileTrouble(Exception):
+    """On this side: the file cannot be read, has changed while it was sent, or cannot be written."""
+
+
+def send_file(
+    rest: Rest, login: Login, path: Path, to: str, *, mime: str, progress: Progress = lambda _done, _whole: None
+) -> FileMessage:
+    """Encrypts and sends in one go, and returns what to tell `to`. The server learns neither name nor type. Raises
+    `RestError`, `FileTrouble`."""
     key = FileKey.new()
-    size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+        source = path.open("rb")
+    except OSError as error:
+        raise FileTrouble(f"{path} cannot be read: {error.strerror}") from error
     stored = encrypted_size(size)
     digest = hashlib.sha256()
     head, tail = _form()
@@ -87,10 +101,16 @@ def send_file(rest: Rest, login: Login, path: Path, to: str, *, mime: str) -> Fi
         connection.putheader("Content-Length", str(len(head) + stored + len(tail)))
         connection.endheaders(head)
         try:
-            with path.open("rb") as source:
-                for chunk in encrypt(key, _blocks(source)):
-                    digest.update(chunk)
-                    connection.send(chunk)
+            sent = 0
+            for chunk in encrypt(key, _read(source)):
+                sent += len(chunk)
+                if sent > stored:
+                    raise FileTrouble(f"{path} has grown while it was sent")
+                digest.update(chunk)
+                connection.send(chunk)
+                progress(sent, stored)
+            if sent < stored:
+                raise FileTrouble(f"{path} has shrunk while it was sent")
             sha256 = digest.hexdigest()
             connection.send(tail.replace(b"0" * 64, sha256.encode()))
         except (BrokenPipeError, ConnectionResetError):
@@ -102,6 +122,7 @@ def send_file(rest: Rest, login: Login, path: Path, to: str, *, mime: str) -> Fi
     except OSError as error:
         raise Unreachable(f"POST /v1/files: {error}") from error
     finally:
+        source.close()
         connection.close()
     if answer.status != 201:
         title, detail = str(document.get("title")), str(document.get("detail"))
@@ -109,22 +130,40 @@ def send_file(rest: Rest, login: Login, path: Path, to: str, *, mime: str) -> Fi
     return FileMessage(document["file_id"], path.name, size, mime, stored, sha256, key)
 
 
-def fetch_file(rest: Rest, login: Login, message: FileMessage, target: Path, *, attempts: int = 20) -> None:
+def part_of(message: FileMessage, target: Path) -> Path:
+    """Where the beginning of a file is kept until all of it is there."""
+    mark = "".join(letter for letter in message.file_id if letter.isalnum())[:12]
+    return target.with_name(f"{target.name}.{mark}.part")
+
+
+def fetch_file(
+    rest: Rest, login: Login, message: FileMessage, target: Path, *, attempts: int = 20,
+    progress: Progress = lambda _done, _whole: None,
+) -> None:  # fmt: skip
     """The file of a message as `target`, which is there whole or not at all. What came over a connection that broke is
-    kept beside it, and the next attempt, or the next call, goes on behind it. Raises `RestError`, `CannotDecrypt`."""
-    part = target.with_name(target.name + ".part")
+    kept beside it, and the next attempt, or the next call, goes on behind it. Raises `RestError`, `CannotDecrypt`,
+    `FileTrouble`."""
+    part = part_of(message, target)
     for attempt in range(attempts):
         try:
-            _fetch_rest(rest, login, message, part)
+            _fetch_rest(rest, login, message, part, progress)
             break
         except Unreachable:
             if attempt == attempts - 1:
                 raise
     try:
+        _finish(message, part, target)
+    except OSError as error:
+        raise FileTrouble(f"{target} cannot be written: {error.strerror}") from error
+
+
+def _finish(message: FileMessage, part: Path, target: Path) -> None:
+    """Checks, decrypts, and puts it into its place; what does not fit is removed."""
+    draft = part.with_suffix(".draft")
+    try:
         with part.open("rb") as source:
             if hashlib.file_digest(source, "sha256").hexdigest() != message.sha256:
                 raise CannotDecrypt("the file is not the one that was sent")
-        draft = target.with_name(target.name + ".draft")
         with part.open("rb") as source, draft.open("wb") as plain:
             pieces = _blocks(source)
             for chunk in pieces if message.key is None else decrypt(message.key, pieces):
@@ -132,9 +171,11 @@ def fetch_file(rest: Rest, login: Login, message: FileMessage, target: Path, *, 
         draft.replace(target)
     finally:
         part.unlink()
+        draft.unlink(missing_ok=True)
 
 
-def _fetch_rest(rest: Rest, login: Login, message: FileMessage, part: Path) -> None:
+def _fetch_rest(rest: Rest, login: Login, message: FileMessage, part: Path, progress: Progress) -> None:
+    """What is there after it is the beginning of the file, if not all of it."""
     have = part.stat().st_size if part.exists() else 0
     if have > message.stored:
         part.unlink()
@@ -146,15 +187,21 @@ def _fetch_rest(rest: Rest, login: Login, message: FileMessage, part: Path) -> N
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        connection.request("GET", f"{base}/v1/files/{message.file_id}", headers=headers)
+        connection.request("GET", f"{base}/v1/files/{quote(message.file_id, safe='')}", headers=headers)
         answer = connection.getresponse()
         if answer.status not in (200, 206):
             raise Refused("GET /v1/files", answer.status, answer.reason, "", False)
-        with part.open("ab" if answer.status == 206 else "wb") as kept:
+        if answer.status == 200:
+            have = 0
+        with _opened(part, "ab" if have else "wb") as kept:
             while block := answer.read(_BLOCK):
-                kept.write(block)
-            if kept.tell() < message.stored:
-                raise Unreachable("the connection broke within the file")
+                have += len(block)
+                if have > message.stored:
+                    raise CannotDecrypt("the file is longer than its message says")
+                _write(kept, block)
+                progress(have, message.stored)
+        if have < message.stored:
+            raise Unreachable("the connection broke within the file")
     except (http.client.IncompleteRead, http.client.RemoteDisconnected) as error:
         raise Unreachable("the connection broke within the file") from error
     except http.client.HTTPException as error:
@@ -163,6 +210,29 @@ def _fetch_rest(rest: Rest, login: Login, message: FileMessage, part: Path) -> N
         raise Unreachable(f"GET /v1/files: {error}") from error
     finally:
         connection.close()
+
+
+def _opened(path: Path, mode: str) -> BinaryIO:
+    try:
+        return path.open(mode, buffering=0)  # type: ignore[return-value]
+    except OSError as error:
+        raise FileTrouble(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _write(kept: BinaryIO, block: bytes) -> None:
+    """An error of the disk, not of the network. Unbuffered, so that it comes here and nowhere later."""
+    try:
+        while block:
+            block = block[kept.write(block) :]
+    except OSError as error:
+        raise FileTrouble(f"it cannot be written: {error.strerror}") from error
+
+
+def _read(source: BinaryIO) -> Iterator[bytes]:
+    try:
+        yield from _blocks(source)
+    except OSError as error:
+        raise FileTrouble(f"it cannot be read: {error.strerror}") from error
 
 
 def _form() -> tuple[bytes, bytes]:

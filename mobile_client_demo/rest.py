@@ -12,11 +12,17 @@ import base64
 import binascii
 import http.client
 import json
+import re
+import secrets
+import ssl
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from aldis.mobile_client_demo.encryption import ALGORITHM, KEY_BYTES, RelationKey
+
+_NEXT = re.compile(r'<(/[^>]*)>;\s*rel="next"')
+"""Only a path of the same server: our token goes along."""
 
 
 class RestError(Exception):
@@ -29,6 +35,7 @@ class Refused(RestError):
     def __init__(self, call: str, status: int, title: str, detail: str, problem: bool) -> None:
         super().__init__(f"{call}: {status} {title}" + (f" ({detail})" if detail and detail != title else ""))
         self.status = status
+        self.title, self.detail = title, detail
         self.problem = problem
 
 
@@ -42,12 +49,16 @@ class Garbled(RestError):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """One login of one device. The access token is the device's MQTT password; both stay out of the repr."""
+    """One login of one device. The access token is the device's MQTT password; both stay out of the repr.
+
+    `refresh_key` is by which the server knows a refresh again whose answer was lost. Who keeps a login over restarts
+    keeps it, too."""
 
     user: str
     device: str
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
+    refresh_key: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,7 @@ class Relation:
     friend: str
     state: str
     key: RelationKey | None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,65 +115,70 @@ class FriendDevice:
 class Rest:
     """One server's accounts API. Every call takes at most `timeout` seconds per network step."""
 
-    def __init__(self, url: str, *, timeout: float) -> None:
+    def __init__(self, url: str, *, timeout: float, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"not an http address: {url}")
         self.url = url
         # http.client rather than urllib: a proxy from the environment must not stand between us and a local server.
-        self._connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self._host, self._port, self._base = parts.hostname, parts.port, parts.path.rstrip("/")
         self._timeout = timeout
 
     def connect(self) -> tuple[http.client.HTTPConnection, str]:
         """A connection for a call that streams, and what its path begins with. The caller closes it."""
-        return self._connection(self._host, self._port, timeout=self._timeout), self._base
+        return self._new_connection(), self._base
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._tls)
 
     def alive(self) -> None:
         """Returns if an HTTP server answers at all, whatever it says; else raises `Unreachable` or `Garbled`."""
         self._exchange("GET", "/healthz", None, None)
 
     def register(self, user: str, password: str, name: str) -> None:
-        self._call("POST", "/v1/users", {"user_id": user, "password": password, "name": name})
+        self.call("POST", "/v1/users", {"user_id": user, "password": password, "name": name})
 
     def login(self, user: str, password: str, device: str) -> Login:
-        answer = self._call("POST", "/v1/login", {"user_id": user, "password": password, "device_id": device})
+        answer = self.call("POST", "/v1/login", {"user_id": user, "password": password, "device_id": device})
         return Login(user, device, _text(answer, "access_token"), _text(answer, "refresh_token"))
 
     def refresh(self, login: Login) -> Login:
-        """The next pair of tokens. The refresh token of `login` is used up, even if the answer is lost."""
-        answer = self._call("POST", "/v1/token/refresh", {"refresh_token": login.refresh_token})
+        """The next pair of tokens. The refresh token of `login` is used up, even if the answer is lost: then ask again,
+        soon, with this same `login`."""
+        body, headers = {"refresh_token": login.refresh_token}, {"Idempotency-Key": login.refresh_key}
+        answer = self.call("POST", "/v1/token/refresh", body, headers=headers)
         return Login(login.user, login.device, _text(answer, "access_token"), _text(answer, "refresh_token"))
 
     def request_friend(self, login: Login, to: str) -> None:
-        self._call("POST", "/v1/friend-requests", {"to": to}, login)
+        self.call("POST", "/v1/friend-requests", {"to": to}, login)
 
     def accept_friend(self, login: Login, asking: str) -> None:
-        self._call("POST", f"/v1/friend-requests/{quote(asking, safe='')}/accept", None, login)
+        self.call("POST", f"/v1/friend-requests/{quote(asking, safe='')}/accept", None, login)
 
     def relations(self, login: Login) -> list[Relation]:
         """Every relation of the user with its key, where the server gives one: between friends."""
-        answer = self._call("GET", "/v1/relations", None, login)
-        if not isinstance(answer, list):
-            raise Garbled("GET /v1/relations: the answer is not a list")
-        return [Relation(_text(row, "user_id"), _text(row, "state"), _key(row)) for row in answer]
+        rows = self.pages("/v1/relations", login)
+        return [
+            Relation(_text(row, "user_id"), _text(row, "state"), _key(row), str(row.get("name") or "")) for row in rows
+        ]
 
     def keys(self, login: Login, friend: str) -> Keys:
         """Every version of the key that the user shares with this friend."""
-        answer = self._call("GET", f"/v1/relations/{quote(friend, safe='')}/keys", None, login)
+        answer = self.call("GET", f"/v1/relations/{quote(friend, safe='')}/keys", None, login)
         return _keys(answer)
 
     def rotate_key(self, login: Login, friend: str, after: int) -> Keys:
         """The newest version, made now unless it is newer than `after` already."""
-        return _keys(
-            self._call("POST", f"/v1/relations/{quote(friend, safe='')}/rotate-key?after={after}", None, login)
-        )
+        return _keys(self.call("POST", f"/v1/relations/{quote(friend, safe='')}/rotate-key?after={after}", None, login))
 
     def register_key(self, login: Login, public_key: bytes) -> None:
-        self._call("PUT", "/v1/device-key", {"public_key": base64.b64encode(public_key).decode()}, login)
+        self.call("PUT", "/v1/device-key", {"public_key": base64.b64encode(public_key).decode()}, login)
 
     def friend_devices(self, login: Login, friend: str) -> list[FriendDevice]:
-        answer = self._call("GET", f"/v1/relations/{quote(friend, safe='')}/devices", None, login)
+        answer = self.call("GET", f"/v1/relations/{quote(friend, safe='')}/devices", None, login)
         if not isinstance(answer, list):
             raise Garbled("the devices are no list")
         if any(ord(letter) < 32 for row in answer for letter in _text(row, "user_id") + _text(row, "device_id")):
@@ -176,23 +193,51 @@ class Rest:
 
     def want_sealed(self, login: Login, friend: str) -> bool:
         """Whether it is sealed now: both want it."""
-        answer = self._call("PUT", f"/v1/relations/{quote(friend, safe='')}/sealed", None, login)
+        answer = self.call("PUT", f"/v1/relations/{quote(friend, safe='')}/sealed", None, login)
         return _text(answer, "mode") == "sealed"
 
     def store_sealed(self, login: Login, friend: str, version: int, check: bytes, keys: list[dict[str, str]]) -> None:
         body = {"version": version, "check": base64.b64encode(check).decode(), "keys": keys}
-        self._call("POST", f"/v1/relations/{quote(friend, safe='')}/sealed-keys", body, login)
+        self.call("POST", f"/v1/relations/{quote(friend, safe='')}/sealed-keys", body, login)
 
     def add_sealed(self, login: Login, friend: str, version: int, keys: list[dict[str, str]]) -> int:
         """How many devices lacked it."""
         path = f"/v1/relations/{quote(friend, safe='')}/sealed-keys/{version}"
-        return int(self._call("PUT", path, {"keys": keys}, login)["added"])
+        return int(self.call("PUT", path, {"keys": keys}, login)["added"])
 
     def remove_device(self, login: Login, device: str) -> None:
-        self._call("DELETE", f"/v1/devices/{quote(device, safe='')}", None, login)
+        self.call("DELETE", f"/v1/devices/{quote(device, safe='')}", None, login)
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None, login: Login | None = None) -> Any:
-        status, content_type, data = self._exchange(method, path, body, login)
+    def pages(self, path: str, login: Login) -> list[Any]:
+        """A whole list: the server gives it in pages, and says in a header where the next one is (RFC 8288)."""
+        rows: list[Any] = []
+        following: str | None = path
+        while following is not None:
+            answered: dict[str, str] = {}
+            answer = self.call("GET", following, None, login, answered=answered)
+            if not isinstance(answer, list):
+                raise Garbled(f"GET {path}: the answer is not a list")
+            rows += answer
+            found = _NEXT.search(answered.get("Link", ""))
+            following = found.group(1) if found is not None and answer else None
+        return rows
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        login: Login | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+        answered: dict[str, str] | None = None,
+    ) -> Any:
+        """The decoded answer of any call of this API, None where there is none. `answered` is filled with the headers
+        of the answer."""
+        status, told, data = self._exchange(method, path, body, login, headers)
+        content_type = told.get("Content-Type", "")
+        if answered is not None:
+            answered.update(told)
         call = f"{method} {path}"
         problem = content_type.partition(";")[0].strip().lower() == "application/problem+json"
         try:
@@ -210,19 +255,24 @@ class Rest:
         return document
 
     def _exchange(
-        self, method: str, path: str, body: dict[str, Any] | None, login: Login | None
-    ) -> tuple[int, str, bytes]:
-        headers = {"Accept": "application/json, application/problem+json", "Connection": "close"}
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        login: Login | None,
+        more: dict[str, str] | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        headers = {**(more or {}), "Accept": "application/json, application/problem+json", "Connection": "close"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         if login is not None:
             headers["Authorization"] = f"Bearer {login.access_token}"
-        connection = self._connection(self._host, self._port, timeout=self._timeout)
+        connection = self._new_connection()
         try:
             content = None if body is None else json.dumps(body).encode()
             connection.request(method, self._base + path, content, headers)
             response = connection.getresponse()
-            return response.status, response.headers.get("Content-Type", ""), response.read()
+            return response.status, {name.title(): value for name, value in response.headers.items()}, response.read()
         except http.client.HTTPException as error:
             raise Garbled(f"{self.url} answers, but not in HTTP ({type(error).__name__})") from error
         except OSError as error:

@@ -7,7 +7,7 @@ nowhere else: `parse` returns a good record or raises `WireError` saying what is
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 LARGEST = 2**53
@@ -56,6 +56,8 @@ class Receipt:
 class Presence:
     friend: str
     online: bool
+    last_seen: int = field(default=0, compare=False)
+    """Milliseconds, 0 where nothing was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ def parse(me: str, topic: str, payload: bytes | bytearray, *, qos: int, retain: 
     if kind == "presence":
         if not isinstance(document.get("online"), bool):
             raise WireError("presence without online: true or false")
-        return Presence(other, document["online"])
+        seen = document.get("last_seen")
+        return Presence(other, document["online"], seen if type(seen) is int and 0 < seen < LARGEST else 0)
     if kind == "typing":
         return Typing(other)
     raise WireError(f"unknown kind of packet: {kind}")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from aldis.mobile_client_demo.bot.base import BaseBot
-from aldis.mobile_client_demo.bot.core import Invoke
 from aldis.mobile_client_demo.bot.handlers import Arrived, Message
 from aldis.mobile_client_demo.bot.handles import Handle
+from aldis.mobile_client_demo.bot.reception import Invoke
 from aldis.mobile_client_demo.files import FileMessage
 
 
@@ -82,6 +82,15 @@ class AsyncBot(BaseBot):
 
     async def fetch_file(self, message: Message, target: str | Path) -> FileMessage:
         return await asyncio.to_thread(self._fetch_file, message, Path(target))
+
+    async def history(self, peer: str, *, before: int = 0, limit: int = 50) -> tuple[list[Message], int]:
+        return await asyncio.to_thread(self._history, peer, before, limit)
+
+    async def rotate_key(self, friend: str) -> int:
+        return await asyncio.to_thread(self._core.keys.rotate, friend)
+
+    async def seal(self, friend: str) -> bool:
+        return await asyncio.to_thread(self._core.keys.seal, friend)
 
     async def safety_number(self, friend: str) -> str:
         return await asyncio.to_thread(self._core.keys.safety_number, friend)

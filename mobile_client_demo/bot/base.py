@@ -9,10 +9,13 @@ from typing import Any, TypeVar, overload
 
 from aldis.mobile_client_demo.bot.access import Access
 from aldis.mobile_client_demo.bot.connection import Target, Will
-from aldis.mobile_client_demo.bot.core import Core, Invoke, Limits
+from aldis.mobile_client_demo.bot.core import Core, Limits, Link
 from aldis.mobile_client_demo.bot.handlers import Handlers, Kind, Message
 from aldis.mobile_client_demo.bot.handles import Handle
+from aldis.mobile_client_demo.bot.reception import Invoke, read
 from aldis.mobile_client_demo.files import FileMessage, fetch_file, send_file
+from aldis.mobile_client_demo.outbox import Progress
+from aldis.mobile_client_demo.people import history
 from aldis.mobile_client_demo.rest import Rest
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,9 +47,10 @@ class BaseBot:
     """One device of one user. `file` is its memory; it must outlive the process and belongs to this device and server.
 
     With `token`, a device token, it sends and receives. With `password` and `api`, the address of the REST API, it can
-    encrypt and send files as well. Handlers run one after the other, in the order of the inbox; an item is acknowledged
-    after its handlers have ended, and one that raises is logged and counts as handled. Raises `NotOurs` for a file that
-    is another device's or in use.
+    encrypt and send files as well; `access` is for whoever keeps logins in a way of their own. Handlers run one after
+    the other, in the order of the inbox; an item is acknowledged after its handlers have ended, and one that raises is
+    logged and counts as handled, unless it raises `NotTaken`. Raises `NotOurs` for a file that is another device's or
+    in use.
     """
 
     def __init__(  # noqa: PLR0913 - each is named by the caller
@@ -62,10 +66,11 @@ class BaseBot:
         tls: ssl.SSLContext | None = None,
         will: Will | None = None,
         limits: Limits | None = None,
+        access: Access | None = None,
     ) -> None:
         host, _, port = mqtt.rpartition(":")
-        rest = Rest(api, timeout=20) if password else None
-        self._access = Access(user, device, token=token, password=password, rest=rest)
+        rest = Rest(api, timeout=20, tls=tls) if password else None
+        self._access = access or Access(user, device, token=token, password=password, rest=rest)
         self._handlers = Handlers()
         self.user, self.device = user, device
         self.on_message = Adding(self._handlers, "message")
@@ -101,6 +106,15 @@ class BaseBot:
         self._handlers.add("online", function)
         return function
 
+    def progress(self, peer: str) -> Progress:
+        """How far the peer has come with what this device has sent: `delivered` and `read`, mids."""
+        return self._core.progress(peer)
+
+    @property
+    def link(self) -> Link:
+        """How it stands with the connection, and when the next attempt begins."""
+        return self._core.link
+
     # What both faces do; blocking
 
     @property
@@ -129,6 +143,10 @@ class BaseBot:
         described = FileMessage.read(str(message.body))
         self._access.call(lambda rest, login: fetch_file(rest, login, described, target))
         return described
+
+    def _history(self, peer: str, before: int, limit: int) -> tuple[list[Message], int]:
+        page = self._access.call(lambda rest, login: history(rest, login, peer, before=before, limit=limit))
+        return [read(item, self._core.keys) for item in page.items], page.before
 
     def _report(self, topic: str, payload: bytes | str, retain: bool, qos: int) -> bool:
         data = payload.encode() if isinstance(payload, str) else payload

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aldis.mobile_client_demo.bot.base import BaseBot
-from aldis.mobile_client_demo.bot.core import Invoke
 from aldis.mobile_client_demo.bot.handlers import Arrived, Message
 from aldis.mobile_client_demo.bot.handles import Handle
+from aldis.mobile_client_demo.bot.reception import Invoke
 from aldis.mobile_client_demo.files import FileMessage
 
 logger = logging.getLogger(__name__)
@@ -87,6 +87,20 @@ class Bot(BaseBot):
     def fetch_file(self, message: Message, target: str | Path) -> FileMessage:
         """The file of a message of type `file`, whole and checked, or an error."""
         return self._fetch_file(message, Path(target))
+
+    def history(self, peer: str, *, before: int = 0, limit: int = 50) -> tuple[list[Message], int]:
+        """What was said with `peer` below the message `before`, or the newest, oldest first; and the `before` of the
+        page above, 0 where there is none. Raises `RestError`, `NoLogin`."""
+        return self._history(peer, before, limit)
+
+    def rotate_key(self, friend: str) -> int:
+        """A new version of the key with this friend; which one it is."""
+        return self._core.keys.rotate(friend)
+
+    def seal(self, friend: str) -> bool:
+        """Says that this side wants sealed keys; whether the friend has said so, too. Then it makes one where there is
+        none, and wraps for new devices what this one has. Register and confirm first: raises `Distrusted`."""
+        return self._core.keys.seal(friend)
 
     def safety_number(self, friend: str) -> str:
         return self._core.keys.safety_number(friend)

@@ -1,8 +1,8 @@
 """What both faces of the bot share: one thread that keeps the connection and the outbox, one that calls handlers.
 
-Paho's network thread does nothing but sort what arrives. Receipts and acknowledgements go to the keeper, everything
-for a handler to the worker; both queues are bounded, and at the bound the connection ends, because everything that
-counts comes again on the next one. Hints (presence, typing, receipts for handlers) are dropped instead.
+Paho's network thread does nothing but sort what arrives. Receipts and acknowledgements go to the keeper, everything for
+a handler to the worker (`reception.py`); both queues are bounded, and at the bound the connection ends, because
+everything that counts comes again on the next one.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from typing import Any
 from paho.mqtt.client import MQTTMessage
 
 from aldis.mobile_client_demo.bot.access import Access, NoLogin
-from aldis.mobile_client_demo.bot.arrivals import Arrivals, Verdict
 from aldis.mobile_client_demo.bot.backoff import Backoff
 from aldis.mobile_client_demo.bot.connection import NOT_ALLOWED, Connection, Target
 from aldis.mobile_client_demo.bot.disk import Disk
-from aldis.mobile_client_demo.bot.handlers import Arrived, DeviceMessage, Handlers, Handling, Kind, Message, handling
+from aldis.mobile_client_demo.bot.handlers import DeviceMessage, Handlers, handling
 from aldis.mobile_client_demo.bot.handles import Handle, Handles, Stopped
 from aldis.mobile_client_demo.bot.key_chest import KeyChest
+from aldis.mobile_client_demo.bot.reception import Invoke, Reception, Ticket
 from aldis.mobile_client_demo.bot.stored_outbox import StoredOutbox
-from aldis.mobile_client_demo.encryption import CannotDecrypt
-from aldis.mobile_client_demo.outbox import Outgoing
+from aldis.mobile_client_demo.outbox import Outgoing, Progress
 from aldis.mobile_client_demo.rest import Refused, RestError
 from aldis.mobile_client_demo.wire import Item, Presence, Receipt, Typing, WireError, parse
 
@@ -39,7 +38,6 @@ logger = logging.getLogger(__name__)
 LASTING = 10.0
 """Seconds after which a connection has lasted: the next back-off begins from the shortest."""
 TICK = 0.5
-Invoke = Callable[[Callable[..., Any], Arrived], None]
 
 
 class NotAllowed(Exception):
@@ -57,9 +55,13 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ticket:
-    connection: Connection
-    packet: int
+class Link:
+    """How it stands with the connection. `why` says what ended the last one, `retry_at`, by `time.monotonic`, when the
+    next attempt begins; 0 while one is under way."""
+
+    online: bool = False
+    why: str = ""
+    retry_at: float = 0.0
 
 
 class Core:
@@ -69,41 +71,41 @@ class Core:
         self, target: Target, file: Path, access: Access, *, handlers: Handlers, invoke: Invoke, limits: Limits
     ) -> None:
         self.user = target.user
-        self._target, self._access, self._handlers, self._invoke = target, access, handlers, invoke
+        self._target, self._access, self._handlers = target, access, handlers
         self._disk = Disk(file, target.user, target.device)
         self._outbox = StoredOutbox(self._disk, limit=limits.outbox)
         self.keys = KeyChest(self._disk, access, target.user)
         self._handles = Handles()
-        self._arrivals: Arrivals[_Ticket] = Arrivals(self._disk.handled)
-        self._work: queue.Queue[Callable[[], None]] = queue.Queue(limits.handlers)
         self._events: queue.Queue[Callable[[], None]] = queue.Queue(limits.events)
         self._backoff = Backoff(random.random)
         # Orders what leaves. `acknowledged` never takes it: paho holds a lock of its own there.
         self._sending = threading.RLock()
-        self._receiving = threading.Lock()
         self._by_packet: dict[int, Outgoing | tuple[str, int] | None] = {}
         self._connection: Connection | None = None
         self._up, self._refused, self._since = False, 0, 0.0
+        self.link = Link()
         self.online = threading.Event()
         self.stopping = threading.Event()
         self.over = threading.Event()
         self.fault: Exception | None = None
         self._keeper = threading.Thread(target=self._keep, name="bot-keeper", daemon=True)
-        self._worker = threading.Thread(target=self._handle, name="bot-handlers", daemon=True)
+        self._reception = Reception(
+            handlers, invoke, self.keys, self, handled=self._disk.handled, limit=limits.handlers
+        )
 
     def start(self) -> None:
         self._keeper.start()
-        self._worker.start()
+        self._reception.thread.start()
 
     def stop(self, timeout: float) -> None:
         """Takes nothing more in, lets the running handler end, says goodbye, closes the file. What waits stays on disk.
         A handler that runs longer than `timeout` seconds is left alone; its item comes again in the next run."""
         self.stopping.set()
-        if handling.get() is not None or threading.current_thread() is self._worker:
+        if handling.get() is not None or threading.current_thread() is self._reception.thread:
             # Asked for by a handler, which has to end first: `run`, or the end of the `with`, does the rest.
             self.over.set()
             return
-        for thread in (self._worker, self._keeper):
+        for thread in (self._reception.thread, self._keeper):
             if thread.is_alive():
                 thread.join(timeout)
         with self._sending:
@@ -133,6 +135,10 @@ class Core:
         with self._sending:
             return [self._handles.of(message) for message in self._outbox.waiting()]
 
+    def progress(self, peer: str) -> Progress:
+        """How far the peer has come with what this user's device has sent, as far as the server has told."""
+        return self._outbox.progress(peer)
+
     def say_read(self, peer: str, up_to: int) -> None:
         """On disk when it returns; told to the peer as soon as there is a connection."""
         self._disk.shown(peer, up_to)
@@ -153,6 +159,9 @@ class Core:
             packet = self._connection.publish(f"inbox/{peer}/receipt/{self.user}", payload)
             self._by_packet[packet] = (peer, up_to)
 
+    def is_current(self, connection: Connection) -> bool:
+        return connection is self._connection
+
     def _pump(self) -> None:
         if self._connection is None or not self._up:
             return
@@ -172,11 +181,14 @@ class Core:
                     raise NotAllowed(f"{self.user} on {self._target.device} is not let in")
                 if time.monotonic() - self._since > LASTING:
                     self._backoff.calm()
-                self.stopping.wait(self._backoff.delay())
-        except Exception as fault:  # noqa: BLE001 - `_give_up` logs it, `run` raises it
-            self._give_up(fault)
+                delay = self._backoff.delay()
+                self.link = Link(False, self.link.why, time.monotonic() + delay)
+                self.stopping.wait(delay)
+                self.link = Link(False, self.link.why)
+        except Exception as fault:  # noqa: BLE001 - `give_up` logs it, `run` raises it
+            self.give_up(fault)
 
-    def _give_up(self, fault: Exception) -> None:
+    def give_up(self, fault: Exception) -> None:
         logger.error("the bot cannot go on", exc_info=fault)
         self.fault = fault
         self.stopping.set()
@@ -190,13 +202,14 @@ class Core:
             with self._sending:
                 self._connection, self._by_packet = connection, {}
                 self._outbox.offline()
-            with self._receiving:
-                self._arrivals.connected()
+            self._reception.connected()
             connection.open()
         except Refused as refusal:
             if refusal.status in (401, 403):
                 raise NotAllowed(str(refusal)) from refusal
             self._down(f"the server does not log us in: {refusal}")
+        except NoLogin as over:
+            raise NotAllowed(str(over)) from over
         except (OSError, RestError) as error:
             self._down(f"no connection: {error}")
 
@@ -204,7 +217,7 @@ class Core:
         """Until the connection is over: works off what comes of it."""
         while self._connection is not None:
             if self.stopping.is_set():
-                if not self._worker.is_alive():
+                if not self._reception.thread.is_alive():
                     self._leave()
                     return
             elif not self._up and time.monotonic() - self._since > 3 * LASTING:
@@ -231,6 +244,7 @@ class Core:
         with self._sending:
             self._connection, self._up = None, False
         self.online.clear()
+        self.link = Link(False, why)
         logger.info("offline: %s", why)
 
     # From the network thread
@@ -255,7 +269,7 @@ class Core:
         prefix = f"devices/{self.user}/"
         if packet.topic.startswith(prefix):
             plain = DeviceMessage(packet.topic.removeprefix(prefix), bytes(packet.payload), packet.retain)
-            self._offer("device", plain, _Ticket(connection, packet.mid) if packet.qos else None)
+            self._reception.offer("device", plain, Ticket(connection, packet.mid) if packet.qos else None)
             return
         try:
             incoming = parse(self.user, packet.topic, packet.payload, qos=packet.qos, retain=packet.retain)
@@ -264,14 +278,14 @@ class Core:
             connection.acknowledge(packet.mid, packet.qos)
             return
         if isinstance(incoming, Item):
-            self._take(incoming, _Ticket(connection, packet.mid))
+            self._reception.take(incoming, Ticket(connection, packet.mid))
         elif isinstance(incoming, Receipt):
             self._later(connection, lambda: self._answered(incoming))
-            self._offer("receipt", incoming)
+            self._reception.offer("receipt", incoming)
         elif isinstance(incoming, Presence):
-            self._offer("presence", incoming)
+            self._reception.offer("presence", incoming)
         elif isinstance(incoming, Typing):
-            self._offer("typing", incoming)
+            self._reception.offer("typing", incoming)
 
     def _later(self, connection: Connection, event: Callable[[], None]) -> None:
         try:
@@ -279,37 +293,6 @@ class Core:
         except queue.Full:
             logger.warning("too many receipts at once: the connection ends, and all of them are told again")
             connection.cut()
-
-    def _take(self, item: Item, ticket: _Ticket) -> None:
-        with self._receiving:
-            verdict = self._arrivals.take(item.n, ticket, room=not self._work.full())
-            if verdict is Verdict.NEW:
-                self._work.put(lambda: self._handle_item(item))
-        if verdict is Verdict.HANDLED:
-            ticket.connection.acknowledge(ticket.packet, 1)
-        elif verdict is Verdict.REFUSED:
-            logger.warning("handlers are too slow: the connection ends, and the items come again")
-            ticket.connection.cut()
-
-    def _offer(self, kind: Kind, arrived: Arrived, ticket: _Ticket | None = None) -> None:
-        """A hint, or with a ticket plain MQTT that has to be acknowledged."""
-
-        def work() -> None:
-            self._call(kind, arrived, None)
-            if ticket is not None and ticket.connection is self._connection:
-                ticket.connection.acknowledge(ticket.packet, 1)
-
-        if ticket is None and not self._handlers.wanted(kind):
-            return
-        # Only what must not be lost may take the last places: put() in `_take` never waits.
-        with self._receiving:
-            if not self._work.full():
-                self._work.put(work)
-                return
-        if ticket is None:
-            logger.warning("handlers are too slow: one about %s is dropped", kind)
-        else:
-            ticket.connection.cut()
 
     # In the keeper
 
@@ -322,8 +305,9 @@ class Core:
             self._pump()
             for peer, up_to in self._disk.untold():
                 self._tell_read(peer, up_to)
+        self.link = Link(True)
         self.online.set()
-        self._offer("online", None)
+        self._reception.offer("online", None)
 
     def _answered(self, receipt: Receipt) -> None:
         with self._sending:
@@ -345,50 +329,9 @@ class Core:
             elif what is not None:
                 self._disk.told(*what)
 
-    # The worker
+    # In the worker
 
-    def _handle(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                work = self._work.get(timeout=TICK / 5)
-            except queue.Empty:
-                continue
-            try:
-                work()
-            except Exception as fault:  # noqa: BLE001 - of ours, such as a full disk: those of handlers end in `_call`
-                self._give_up(fault)
-
-    def _handle_item(self, item: Item) -> None:
-        if item.kind == "system":
-            friend = item.content.get("user_id")
-            if item.content.get("type") in ("key_rotated", "key_wrapped") and isinstance(friend, str):
-                self.keys.told(friend)
-            self._call("system", item, item.n)
-        else:
-            self._call("message" if item.kind == "chat" else "sync", self._read(item), item.n)
-        # Handled first, acknowledged then: a crash between the two costs a repeat, which is known by its n.
+    def through(self, n: int) -> None:
         with self._sending:
-            self._disk.has_handled(item.n)
-            self._outbox.handled(item.n)
-        with self._receiving:
-            ticket = self._arrivals.done(item.n)
-        if ticket.connection is self._connection:
-            ticket.connection.acknowledge(ticket.packet, 1)
-
-    def _read(self, item: Item) -> Message:
-        if "enc" not in item.content:
-            return Message(item, item.content.get("body"))
-        try:
-            return Message(item, self.keys.decrypt(item))
-        except (CannotDecrypt, NoLogin) as error:
-            return Message(item, None, str(error))
-
-    def _call(self, kind: Kind, arrived: Arrived, n: int | None) -> None:
-        for place, function in self._handlers.fitting(kind, arrived):
-            token = handling.set(None if n is None else Handling(n, place))
-            try:
-                self._invoke(function, arrived)
-            except Exception:
-                logger.exception("a handler failed on a %s; it counts as handled", kind)
-            finally:
-                handling.reset(token)
+            self._disk.has_handled(n)
+            self._outbox.handled(n)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
@@ -43,6 +43,16 @@ class Milestone:
     def __bool__(self) -> bool:
         return self._future.done() and self._future.exception() is None
 
+    def then(self, call: Callable[[int, Exception | None], None]) -> None:
+        """Calls it once, with the mid, or with 0 and what went wrong; at once if that is known. From a thread of the
+        bot's, in which it must not wait."""
+
+        def settled(future: Future[int]) -> None:
+            fault = future.exception()
+            call(0 if fault else future.result(), fault if isinstance(fault, Exception) else None)
+
+        self._future.add_done_callback(settled)
+
     def reach(self, mid: int) -> None:
         if not self._future.done():
             try:
@@ -61,8 +71,10 @@ class Milestone:
 class Handle:
     """`sent`: on the server's disk. `delivered`: a device of the recipient has it. `read`: its app says so."""
 
-    def __init__(self, id: str, to: str) -> None:
+    def __init__(self, id: str, to: str, content: dict[str, Any]) -> None:
         self.id, self.to = id, to
+        self.content = content
+        """What is published."""
         self.mid = 0
         """The server's number, 0 until `sent`."""
         self.sent, self.delivered, self.read = Milestone(self), Milestone(self), Milestone(self)
@@ -85,7 +97,7 @@ class Handles:
     def of(self, message: Outgoing) -> Handle:
         handle = self._known.get(message.id)
         if handle is None:
-            handle = self._known[message.id] = Handle(message.id, message.to)
+            handle = self._known[message.id] = Handle(message.id, message.to, message.content)
             for answer in message.answers:
                 self._answered(handle, answer)
         return handle

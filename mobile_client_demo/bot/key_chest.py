@@ -95,7 +95,39 @@ class KeyChest:
             except (RestError, NoLogin, Distrusted, CannotDecrypt) as error:
                 logger.warning("the new key with %s cannot be had yet: %s", friend, error)
 
+    def offered(self, friend: str, key: RelationKey) -> None:
+        """The newest key, from the list of relations. Taken only where this device has never seen a sealed one."""
+        with self._lock:
+            if friend not in self._kept().get("since", {}) and not self._has(friend):
+                self._keys.add(friend, key)
+
+    def rotate(self, friend: str) -> int:
+        """Makes the next version, by the server or, where it is sealed, here; which one it is. Raises `RestError`,
+        `NoLogin`, `Distrusted`."""
+        with self._lock:
+            now = self._access.call(lambda rest, login: rest.keys(login, friend))
+            if now.sealed:
+                version = self._with_device(lambda device: device.seal(friend))
+            else:
+                version = self._access.call(lambda rest, login: rest.rotate_key(login, friend, now.newest)).newest
+            self._fetch(friend)
+            return version
+
     # Sealed relations
+
+    def seal(self, friend: str) -> bool:
+        """Says that this side wants it; whether the friend does, too. If so, makes a sealed version where there is none
+        that is good, and wraps for devices that lack one what this one has. Raises `RestError`, `NoLogin`, and
+        `Distrusted` where a device is unconfirmed."""
+        with self._lock:
+            if not self._access.call(lambda rest, login: rest.want_sealed(login, friend)):
+                return False
+            now = self._access.call(lambda rest, login: rest.keys(login, friend))
+            if any(one.version == now.newest and (one.key is not None or one.stale) for one in now.versions):
+                self._with_device(lambda device: device.seal(friend))
+            self._fetch(friend)
+            self._with_device(lambda device: device.help(friend))
+            return True
 
     def register(self) -> None:
         """Makes this device one for which friends wrap keys."""
@@ -127,10 +159,13 @@ class KeyChest:
         except (RestError, NoLogin) as error:
             logger.warning("no new key with %s, the old one goes on: %s", friend, error)
 
+    def _kept(self) -> Any:
+        return json.loads(self._disk.remembered("sealed") or "{}")
+
     def _with_device(self, work: Callable[[SealedDevice], Answer]) -> Answer:
         """Work as a device with the key pair, and what was confirmed, of all runs before."""
         with self._lock:
-            kept = json.loads(self._disk.remembered("sealed") or "{}")
+            kept = self._kept()
             private = base64.b64decode(kept["private"]) if kept else X25519PrivateKey.generate().private_bytes_raw()
             pair = DevicePair(X25519PrivateKey.from_private_bytes(private))
 

@@ -1,81 +1,37 @@
 """The bot kit against a real `aldis up`, with servers and bots that are killed in the middle."""
 
 import asyncio
-import itertools
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aldis.mobile_client_demo.bot import AsyncBot, Bot, Message, NotAllowed, OutboxFull, SendFailed, Stopped, Will
+from aldis.mobile_client_demo.bot import (
+    AsyncBot,
+    Bot,
+    Message,
+    NotAllowed,
+    NotTaken,
+    OutboxFull,
+    SendFailed,
+    Stopped,
+    Will,
+)
 from aldis.mobile_client_demo.bot.connection import Connection
 from aldis.mobile_client_demo.bot.core import Limits
 from aldis.mobile_client_demo.bot.handlers import DeviceMessage
 from aldis.mobile_client_demo.wire import Item, Presence, Receipt
-from tests.servers import PASSWORD, Aldis, running
-
-PATIENCE = 20.0
-numbers = itertools.count()
+from tests.integration.bots import PATIENCE, bodies, collecting, friends, how, own_server, program, until
+from tests.servers import Aldis, running
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aldis]:
     with running(tmp_path_factory.mktemp("server")) as server:
         yield server
-
-
-@contextmanager
-def own_server(folder: Path) -> Iterator[Aldis]:
-    with running(folder / "server") as server:
-        server.register("ada", "echo")
-        server.befriend("ada", "echo")
-        yield server
-
-
-def friends(server: Aldis) -> tuple[str, str]:
-    number = next(numbers)
-    pair = f"ada-{number}", f"echo-{number}"
-    server.register(*pair)
-    server.befriend(*pair)
-    return pair
-
-
-def how(server: Aldis, folder: Path, user: str, device: str = "bot") -> dict[str, Any]:
-    mqtt, api = (f"{host}:{port}" for host, port in (server.mqtt, server.http))
-    file = folder / f"{user}-{device}.db"
-    return {"user": user, "device": device, "file": file, "password": PASSWORD, "mqtt": mqtt, "api": f"http://{api}"}
-
-
-def until(happened: Callable[[], object], what: str = "it") -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE:g} s"
-        time.sleep(0.02)
-
-
-def collecting(bot: Bot) -> list[Message]:
-    got: list[Message] = []
-    bot.on_message(got.append)
-    return got
-
-
-def bodies(messages: list[Message]) -> list[Any]:
-    return [message.body for message in list(messages)]
-
-
-def program(name: str, server: Aldis, folder: Path, user: str) -> subprocess.Popen[str]:
-    given = how(server, folder, user)
-    words = [name, user, given["device"], given["file"], given["mqtt"], given["api"]]
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.bot_programs", *map(str, words)],
-        cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
 
 
 def test_a_conversation_with_ticks_filters_and_encryption(server: Aldis, tmp_path: Path) -> None:
@@ -159,6 +115,42 @@ def test_what_was_handled_but_not_acknowledged_is_not_handled_again(
         with again:
             handle.delivered.wait(PATIENCE)
         assert repeated == []
+
+
+def test_an_item_that_a_handler_cannot_take_comes_again(server: Aldis, tmp_path: Path) -> None:
+    ada, echo = friends(server)
+    with Bot(**how(server, tmp_path, ada)) as person:
+        bot = Bot(**how(server, tmp_path, echo))
+
+        @bot.on_message
+        def full(_: Message) -> None:
+            raise NotTaken("the disk is full")
+
+        handle = person.send(echo, "keep me")
+        with pytest.raises(NotTaken, match="full"):
+            bot.run()
+        assert not handle.delivered
+        again = Bot(**how(server, tmp_path, echo))
+        got = collecting(again)
+        with again:
+            handle.delivered.wait(PATIENCE)
+        assert bodies(got) == ["keep me"]
+
+
+@pytest.mark.timeout(120)
+def test_the_link_says_why_it_is_down_and_when_it_tries_again(tmp_path: Path) -> None:
+    with own_server(tmp_path) as server:
+        with Bot(**how(server, tmp_path, "ada")) as person, Bot(**how(server, tmp_path, "echo")) as bot:
+            bot.on_message(bot.read)
+            mid = person.send("echo", "x").read.wait(PATIENCE)
+            until(lambda: person.progress("echo").delivered == person.progress("echo").read == mid)
+            assert person.link.online
+            server.kill()
+            until(lambda: person.link.retry_at > time.monotonic())
+            assert not person.link.online and person.link.why
+            server.start()
+            until(lambda: person.link.online and not person.link.retry_at)
+        server.stop()
 
 
 def test_an_orderly_stop_leaves_the_will_unsaid(server: Aldis, tmp_path: Path) -> None:
@@ -277,71 +269,6 @@ def test_two_devices_of_one_bot_and_its_words_of_the_server(server: Aldis, tmp_p
             key = one._access.call(lambda rest, login: rest.rotate_key(login, ada, 1))
             until(lambda: system)
             assert system[0].content["version"] == key.newest
-
-
-def test_keys_are_changed_in_mid_conversation(server: Aldis, tmp_path: Path) -> None:
-    ada, echo = friends(server)
-    with Bot(**how(server, tmp_path, ada)) as person, Bot(**how(server, tmp_path, echo)) as bot:
-        got = collecting(bot)
-        told: list[Item] = []
-        person.on_system(told.append, type="key_rotated")
-        for number in range(12):
-            person.send(echo, str(number), encrypted=True)
-            if number in (3, 7):
-                bot._access.call(lambda rest, login: rest.rotate_key(login, ada, number // 4 + 1))  # noqa: B023
-                until(lambda: len(told) == number // 4 + 1)  # noqa: B023
-        until(lambda: len(got) == 12)
-        assert bodies(got) == [*map(str, range(12))]
-        assert [message.item.content["enc"]["v"] for message in got] == [1] * 4 + [2] * 4 + [3] * 4
-
-
-def test_offline_texts_are_encrypted_under_a_key_that_was_kept(server: Aldis, tmp_path: Path) -> None:
-    ada, echo = friends(server)
-    with Bot(**how(server, tmp_path, echo)) as bot:
-        bot.send(ada, "one", encrypted=True).sent.wait(PATIENCE)
-    nobody = Bot(**how(server, tmp_path, echo) | {"mqtt": "127.0.0.1:1", "api": "http://127.0.0.1:1"})
-    nobody.send(ada, "two", encrypted=True)
-    nobody.stop()
-    with Bot(**how(server, tmp_path, ada)) as person, Bot(**how(server, tmp_path, echo)):
-        got = collecting(person)
-        until(lambda: bodies(got) == ["one", "two"])
-        assert all(message.encrypted for message in got)
-
-
-def test_sealed_keys_pass_over_a_restart(server: Aldis, tmp_path: Path) -> None:
-    ada, echo = friends(server)
-    with Bot(**how(server, tmp_path, ada)) as person, Bot(**how(server, tmp_path, echo)) as bot:
-        for one, other in ((person, echo), (bot, ada)):
-            one.register_key()
-            one._access.call(lambda rest, login: rest.want_sealed(login, other))  # noqa: B023
-        number = person.safety_number(echo)
-        assert number == bot.safety_number(ada)
-        person.confirm(echo, number)
-        bot.confirm(ada, number)
-        person._core.keys._with_device(lambda device: device.seal(echo))
-    with Bot(**how(server, tmp_path, ada)) as person, Bot(**how(server, tmp_path, echo)) as bot:
-        got = collecting(bot)
-        person.send(echo, "for us alone", encrypted=True).delivered.wait(PATIENCE)
-        until(lambda: bodies(got) == ["for us alone"])
-        assert got[0].item.content["enc"]["v"] == 2
-
-
-def test_a_file_there_and_back(server: Aldis, tmp_path: Path) -> None:
-    ada, echo = friends(server)
-    source = tmp_path / "photo.jpg"
-    source.write_bytes(bytes(range(256)) * 2_000)
-    with Bot(**how(server, tmp_path, ada)) as person, Bot(**how(server, tmp_path, echo)) as bot:
-
-        @bot.on_message(type="file")
-        def take(message: Message) -> None:
-            assert bot.fetch_file(message, tmp_path / "taken").name == "photo.jpg"
-            bot.send_file(message.sender, tmp_path / "taken")
-
-        got = collecting(person)
-        person.send_file(echo, source, mime="image/jpeg").delivered.wait(PATIENCE)
-        until(lambda: got)
-        person.fetch_file(got[0], tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == source.read_bytes()
 
 
 def test_plain_mqtt_below_devices_and_a_token_that_is_revoked(server: Aldis, tmp_path: Path) -> None:

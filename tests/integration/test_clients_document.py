@@ -15,7 +15,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from aldis.mobile_client_demo.bot import Bot, DeviceMessage, Message
-from tests.integration.test_bot import PATIENCE, bodies, collecting, how, until
+from tests.integration.bots import PATIENCE, bodies, collecting, how, until
 from tests.servers import Aldis, running
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from aldis.mobile_client_demo.encryption import RelationKey, decrypt, encrypt
-from aldis.mobile_client_demo.files import FileMessage, fetch_file, send_file
+from aldis.mobile_client_demo.files import FileMessage, fetch_file, part_of, send_file
 from aldis.mobile_client_demo.rest import Login, Refused, Rest
 from tests.s3_server import S3Server
 from tests.servers import Aldis, running
@@ -97,7 +97,7 @@ async def test_a_file_over_connections_that_are_cut(server: Aldis, tmp_path: Pat
 
     async with TcpProxy(server.http[1]) as proxy:
         through = Rest(f"http://127.0.0.1:{proxy.port}", timeout=5)
-        cutting = asyncio.create_task(cut(proxy, target.with_name(target.name + ".part")))
+        cutting = asyncio.create_task(cut(proxy, part_of(received, target)))
         await asyncio.to_thread(fetch_file, through, bob, received, target, attempts=40)
         cutting.cancel()
     assert cuts >= 2, "the connection was never cut"
