@@ -51,7 +51,7 @@ def web_pages(folder: Path, mqtt: MqttPlace) -> Sequence[ControllerRouterHandler
     files = read_web_files(folder)
 
     def web_file(request: Request[Any, Any, Any]) -> Response[bytes]:
-        policy = content_security_policy(request.headers.get("host", ""), request.url.scheme, mqtt)
+        policy = content_security_policy(request.headers.get("host", ""), request.scope["scheme"], mqtt)
         path = request.scope["path"].rstrip("/") or "/"
         file = shell(files, policy) if path == SHELL else files.get(path)
         if file is None:
