@@ -82,8 +82,6 @@ def test_what_the_page_may_do(http: httpx.Client, served: Aldis) -> None:
         ("192.168.1.7:80", " ws://192.168.1.7:{}"),
         ("[::1]:8000", " ws://*:{}"),
         ("", ""),
-        ("evil.example; script-src *", ""),
-        ("a b", ""),
         ("a,b", ""),
         ("*", ""),
         ("*.example.org", ""),
@@ -99,6 +97,16 @@ def test_a_host_header_is_repeated_only_if_it_looks_like_one(
     assert answer.status_code == 200
     assert directives(answer)["connect-src"] == "'self'" + source.format(served.ws[1])
     assert len(directives(answer)) == 14
+
+
+@pytest.mark.parametrize("host", ["evil.example; script-src *", "a b", "<script>"])
+def test_a_host_header_with_more_in_it_than_a_name_gets_nothing_of_it_back(http: httpx.Client, host: str) -> None:
+    answer = http.get("/", headers={"Host": host})
+    assert host not in answer.headers["content-security-policy"] and host not in answer.text
+    assert (answer.status_code, answer.headers["content-security-policy"][:18]) in (
+        (400, "default-src 'none'"),
+        (200, "default-src 'none'"),
+    )
 
 
 def test_a_page_with_tls_may_reach_mqtt_with_tls_and_a_given_address_stands() -> None:
