@@ -65,8 +65,8 @@ class MemoryStore:
         """Keeps the content: a store that is opened again after `close` still has it."""
 
     async def commit(self, batch: Batch) -> Committed:
-        if batch.shard is not None and self._shards.get(batch.shard[0]) != batch.shard[1]:
-            raise ShardLost(*batch.shard)
+        if lost := [(shard, epoch) for shard, epoch in batch.shards if self._shards.get(shard) != epoch]:
+            raise ShardLost(lost)
         if given_mids(batch.messages):
             self._mid = max(self._mid, *self._new_mids(batch.messages))
         stored = [self._store(message) for message in batch.messages]

@@ -38,7 +38,7 @@ class JournalBoard:
         self.seqs: dict[tuple[str, str], tuple[int, dict[str, int]]] = {}
         self.writers: dict[str, tuple[int, list[Answer | None]]] = {}
         self.leases: dict[int, tuple[str, int]] = {}
-        self.storers: dict[str, tuple[int, bool]] = {}
+        self.storers: dict[str, tuple[int, bool, bool]] = {}
         self.poison: dict[str, Poisoned] = {}
         self.numbers = 0
         self.cut = False
@@ -110,13 +110,21 @@ class MemoryJournal:
         until, seqs = self._board.seqs.get(device, (0, {}))
         return seqs if until > self._board.now_ms() else {}
 
-    async def read(self, shard: int, *, after: int, limit: int, size: int) -> list[Entry]:
-        found: list[Entry] = []
-        for position, entry in self._there().shards[shard].entries.items():
-            if position > after and len(found) < limit and (size > 0 or not found):
-                found.append(entry)
-                size -= len(entry.data)
-        return found
+    async def read(self, after: Mapping[int, int], *, limit: int, size: int) -> dict[int, list[Entry]]:
+        shards = self._there().shards
+        behind = {
+            shard: [entry for at, entry in shards[shard].entries.items() if at > position]
+            for shard, position in after.items()
+        }
+        found = {
+            shard: _portion(entries, -(-limit // len(after)), size // len(after)) for shard, entries in behind.items()
+        }
+        for shard, entries in behind.items():
+            taken = [entry for one in found.values() for entry in one]
+            left, room = limit - len(taken), size - sum(len(entry.data) for entry in taken)
+            if left > 0 and room > 0:
+                found[shard] += _portion(entries[len(found[shard]) :], left, room)
+        return {shard: entries for shard, entries in found.items() if entries}
 
     async def wait(self, after: Mapping[int, int], seconds: float) -> list[int]:
         deadline = asyncio.get_running_loop().time() + seconds
@@ -156,21 +164,26 @@ class MemoryJournal:
     async def forget_device(self, sender: str, device: str) -> None:
         self._there().seqs.pop((sender, device), None)
 
-    async def leases(self, storer: str, *, accepting: bool) -> Leases:
+    async def leases(self, storer: str, *, accepting: bool, storing: bool = True) -> Leases:
         board = self._there()
         now = board.now_ms()
-        board.storers[storer] = (now + self._bounds.lease, accepting)
+        board.storers[storer] = (now + self._bounds.lease, accepting, storing)
         board.storers = {one: state for one, state in board.storers.items() if state[0] > now}
         board.leases = {shard: held for shard, held in board.leases.items() if held[1] > now}
-        share = share_of(self.shards, len(board.storers))
+        if not storing:
+            board.leases = {shard: held for shard, held in board.leases.items() if held[0] != storer}
+            return Leases(frozenset(), 0, self._others(storer))
+        share = share_of(self.shards, sum(stores for _, _, stores in board.storers.values()))
         mine = {shard for shard, held in board.leases.items() if held[0] == storer}
         free = (shard for shard in range(self.shards) if shard not in board.leases)
         while len(mine) < share and (shard := next(free, None)) is not None:
             mine.add(shard)
         for shard in mine:
             board.leases[shard] = (storer, now + self._bounds.lease)
-        others = sum(accepts for one, (_, accepts) in board.storers.items() if one != storer)
-        return Leases(frozenset(mine), max(0, len(mine) - share), others)
+        return Leases(frozenset(mine), max(0, len(mine) - share), self._others(storer))
+
+    def _others(self, storer: str) -> int:
+        return sum(accepts for one, (_, accepts, _) in self._board.storers.items() if one != storer)
 
     async def give_up(self, storer: str, shards: Sequence[int]) -> None:
         board = self._there()
@@ -222,3 +235,14 @@ class MemoryJournal:
 
     async def drop(self, number: str) -> bool:
         return self._there().poison.pop(number, None) is not None
+
+
+def _portion(entries: Sequence[Entry], limit: int, size: int) -> list[Entry]:
+    """One at least."""
+    found: list[Entry] = []
+    for entry in entries:
+        if found and (len(found) >= limit or size <= 0):
+            break
+        found.append(entry)
+        size -= len(entry.data)
+    return found

@@ -2,7 +2,7 @@
 
     mark the batch -> raise and read the heads -> messages -> items -> sequences -> moves -> receipts -> COMMIT
 
-A batch that belongs to a shard of the journal takes the row of the shard after the mark, before the heads.
+A batch that comes from the journal takes the rows of its shards after the mark, before the heads.
 Messages that are known by their `seq` alone cost one statement more, after the heads: what is stored of their counters.
 A repeat (1062) rolls back and begins again with what was there before; a deadlock rolls back and begins again; a lost
 connection before COMMIT was sent has changed nothing. If it is lost after that, nobody knows: the same batch comes
@@ -73,7 +73,7 @@ class Committer:
     async def commit(self, batch: Batch) -> Committed:
         """Raises what `Store.commit` does. After a `StoreUnavailable` call it with the very same batch again to learn
         what became of it."""
-        if not (batch.messages or batch.moves or batch.delivered or batch.reads or batch.shard):
+        if not (batch.messages or batch.moves or batch.delivered or batch.reads or batch.shards):
             return Committed([], [], [])
         given_mids(batch.messages)
         if self._doubt is None or self._doubt.batch is not batch:
@@ -119,8 +119,8 @@ class Committer:
         self._stamp = max(now, self._stamp + 1)
         trips = Trips(driver, self.packet)
         trips.add(MARK + row(self._writer, number(self._number), number(now)) + MARK_TAIL)
-        if batch.shard is not None:
-            mysql_shards.check(trips, *batch.shard)
+        if batch.shards:
+            mysql_shards.check(trips, batch.shards)
         step = Step(trips, batch, known, self._stamp, step=self.step)
         committed = await step.write()
         await self._finish(driver, batch, committed)

@@ -18,11 +18,13 @@ from redis.asyncio import Redis
 from aldis.bridge.journal_bounds import JournalBounds
 from aldis.bridge.journal_numbers import MAX_SHARDS, accepted_at, is_plausible, too_far
 from aldis.bridge.redis_journal_durability import Durability, WeakServer
+from aldis.bridge.redis_journal_leases import GIVE_UP, LEASES
 from aldis.bridge.redis_journal_scripts import (
     APPEND,
-    GIVE_UP,
-    LEASES,
+    CORRECT,
+    FIND,
     LENGTHS,
+    PLACE,
     PUT_BACK,
     READ,
     SET_ASIDE,
@@ -123,11 +125,11 @@ class RedisJournal:
         return answers
 
     async def correct(self, sender: str, device: str, id: str, answer: Answer) -> None:
-        key, value = self._key(f"id:{sender}\0{device}\0{id}"), f"{answer.mid} {answer.created}"
-        await self._do(self._client.set(key, value, px=self._bounds.remember))
+        value = f"{answer.mid} {answer.created}"
+        await self._run(CORRECT, self._bounds.remember, f"{sender}\0{device}\0{id}", value)
 
     async def find(self, sender: str, device: str, id: str) -> Answer | None:
-        value = await self._do(self._client.get(self._key(f"id:{sender}\0{device}\0{id}")))
+        value = await self._run(FIND, self._bounds.remember, f"{sender}\0{device}\0{id}")
         if value is None:
             return None
         mid, created = value.split()
@@ -141,12 +143,18 @@ class RedisJournal:
 
     # Storing
 
-    async def read(self, shard: int, *, after: int, limit: int, size: int) -> list[Entry]:
-        fields = iter(await self._run(READ, shard, after, limit, size))
-        return [
-            Entry(int(position), int(mid), int(place), data)
-            for position, mid, place, data in zip(fields, fields, fields, fields, strict=True)
-        ]
+    async def read(self, after: Mapping[int, int], *, limit: int, size: int) -> dict[int, list[Entry]]:
+        numbers, kept = await self._run(READ, limit, size, PLACE, *[number for one in after.items() for number in one])
+        following = iter(_decode(numbers))
+        found: dict[int, list[Entry]] = {}
+        at = 0
+        for shard in following:
+            entries = found.setdefault(shard, [])
+            for _ in range(next(following)):
+                position, mid, begin = next(following), next(following), at
+                at += next(following)
+                entries.append(Entry(position, mid, int(kept[begin : begin + PLACE] or 0), kept[begin + PLACE : at]))
+        return {shard: entries for shard, entries in found.items() if entries}
 
     async def wait(self, after: Mapping[int, int], seconds: float) -> list[int]:
         keys = {self._key(str(shard)): shard for shard in after}
@@ -161,8 +169,9 @@ class RedisJournal:
         numbers = [number for shard, entry in last.items() for number in (shard, entry.position, entry.place)]
         await self._run(STORED, *numbers)
 
-    async def leases(self, storer: str, *, accepting: bool) -> Leases:
-        others, surplus, *held = await self._run(LEASES, storer, self._bounds.lease, self.shards, int(accepting))
+    async def leases(self, storer: str, *, accepting: bool, storing: bool = True) -> Leases:
+        what = (storer, self._bounds.lease, self.shards, int(accepting), int(storing))
+        others, surplus, *held = await self._run(LEASES, *what)
         return Leases(frozenset(held), surplus, others)
 
     async def give_up(self, storer: str, shards: Sequence[int]) -> None:

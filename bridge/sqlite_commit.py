@@ -141,9 +141,9 @@ class Committer:
             if connection.execute(HEAD, (doubt.user,)).fetchone() == (doubt.head,):
                 logger.warning("the commit that failed had taken effect")
                 return self._outcome(connection, batch, doubt.stored, _marks(batch), doubt.stamp)
-        if batch.shard is not None:
-            # nobody claims it before this is written: that is done in this thread, too
-            sqlite_shards.check(connection, *batch.shard)
+        if batch.shards:
+            # nobody claims them before this is written: that is done in this thread, too
+            sqlite_shards.check(connection, batch.shards)
         given = self._given(connection, batch.messages)
         look = self._wary or given.placed or given.twice  # an `id` decides before a mid
         known = self._repeats(connection, batch.messages) if look else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from aldis.broker.ports import ShardLost
 
@@ -10,10 +11,11 @@ HELD = "SELECT epoch FROM im_shard WHERE shard = ?"
 CLAIM = "INSERT INTO im_shard (shard, epoch) VALUES (?, 1) ON CONFLICT (shard) DO UPDATE SET epoch = epoch + 1"
 
 
-def check(connection: sqlite3.Connection, shard: int, epoch: int) -> None:
+def check(connection: sqlite3.Connection, shards: Sequence[tuple[int, int]]) -> None:
     """Raises `ShardLost`."""
-    if connection.execute(HELD, (shard,)).fetchone() != (epoch,):
-        raise ShardLost(shard, epoch)
+    lost = [(shard, epoch) for shard, epoch in shards if connection.execute(HELD, (shard,)).fetchone() != (epoch,)]
+    if lost:
+        raise ShardLost(lost)
 
 
 def claim(connection: sqlite3.Connection, shard: int) -> int:

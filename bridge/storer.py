@@ -1,12 +1,14 @@
-"""Storers: they move what the journal has accepted into the store, shard by shard, each shard by one node at a time.
+"""Storers: they move what the journal has accepted into the store, each shard by one node at a time.
 
 leases            every third of a lease:  journal.leases()   -> the shards this node holds
 taking a shard    store.claim_shard()      raises its epoch: no commit of whoever had it takes effect any more
-storing           journal.wait -> journal.read -> store.commit(batch of one shard) -> on_stored -> journal.stored
+storing           journal.read -> store.commit(one batch of all these shards) -> on_stored -> journal.stored
+nothing there     journal.wait
 
 A lease is a hint that decides who works; the epoch, which the transaction checks, decides who may. Nothing is removed
 from the journal before the commit is through, so whoever takes a shard over begins with what is not stored, and the
-store recognises by the mid what is stored already.
+store recognises by the mid what is stored already. A node that does not reach the store for as long as a lease leaves
+its shards to those that may.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
-from aldis.bridge.journal_entries import UnreadableEntry, decode_entry
+from aldis.bridge.storer_pieces import Held, Piece, batch_of
 from aldis.broker.journal_ports import Answer, Entry, Journal, JournalUnavailable
 from aldis.broker.ports import Batch, Committed, MidTaken, NewMessage, ShardLost, Store, Stored, StoreUnavailable
 
@@ -43,33 +45,13 @@ ATTEMPTS = 3
 """Of a message that the store refuses by itself, before it is set aside."""
 
 
-class _Held:
-    """A shard of ours: its epoch once it is claimed, how far we have stored, what could not be removed yet, and until
-    when (loop time) it stands still because of an entry that can neither be stored nor set aside."""
-
-    __slots__ = ("epoch", "position", "still_until", "untrimmed")
-
-    def __init__(self) -> None:
-        self.epoch = 0
-        self.position = 0
-        self.still_until = 0.0
-        self.untrimmed: Entry | None = None
-
-
-class _Lost(Exception):
-    """The shard is not ours any more."""
-
-
-class _Stuck(Exception):
-    """An entry can neither be stored nor set aside."""
-
-
 class Storer:
     """The storers of one node. `store` is for it alone: commits of the group commit run at the same time.
 
     `on_stored(batch, committed)` is called in the event loop for each commit, `on_corrected(message, stored)` where the
-    store knows an older result than the one the sender was told. `limit` is messages of one commit, `retry` seconds
-    between attempts, `lease` seconds.
+    store knows an older result than the one the sender was told. `limit` is messages of one commit, about, `retry`
+    seconds between attempts, `lease` seconds. While commits follow one another each waits for half as long as the last
+    one took, at most `linger` seconds, so that more messages share it.
     """
 
     def __init__(
@@ -96,17 +78,20 @@ class Storer:
         self._lease = lease
         self._on_stored = on_stored
         self._on_corrected = on_corrected
-        self._retry, self._limit = 0.5, 500
-        self._held: dict[int, _Held] = {}
-        self._busy: int | None = None
+        self._retry, self._limit, self._linger = 0.5, 500, 0.0
+        self._held: dict[int, Held] = {}
+        self._busy = False
+        self._surplus = 0
+        self._away_since: float | None = None
+        self._renew_now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._troubles: set[str] = set()
         self._idle = 0
 
-    def configure(self, *, retry: float, limit: int) -> None:
+    def configure(self, *, retry: float, limit: int, linger: float = 0.0) -> None:
         """Sets what may change at any time."""
-        self._retry, self._limit = retry, limit
+        self._retry, self._limit, self._linger = retry, limit, linger
 
     @property
     def shards(self) -> int:
@@ -116,8 +101,8 @@ class Storer:
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self._keep(LEASES, self._renew, self._lease / RENEWALS), name="journal leases"),
-            loop.create_task(self._keep(STORING, self._store_round, 0.0), name="storers"),
+            loop.create_task(self._keep_leases(), name="journal leases"),
+            loop.create_task(self._keep_storing(), name="storers"),
         ]
 
     async def stop(self, timeout: float) -> None:
@@ -127,28 +112,53 @@ class Storer:
             return
         renewing, storing = self._tasks
         renewing.cancel()
-        if self._busy is not None:
+        if self._busy:
             await asyncio.wait([storing], timeout=timeout)
         storing.cancel()
         await asyncio.wait(self._tasks, timeout=1.0)
         with suppress(JournalUnavailable):
             await self._journal.leave(self.name)
 
-    async def _keep(self, what: str, work: Callable[[], Awaitable[None]], pause: float) -> None:
+    async def _keep_leases(self) -> None:
         while not self._stopping:
-            try:
-                await work()
-                self._well(what)
-                seconds = pause
-            except (JournalUnavailable, StoreUnavailable) as error:
-                self._said(what, error)
-                seconds = self._retry
-            except Exception:
-                # the other shards, and the next attempt, have their turn; what was not stored stays in the journal
-                logger.exception("the storer failed")
-                seconds = self._retry
-            if seconds:
-                await asyncio.sleep(seconds)
+            seconds = self._lease / RENEWALS if await self._try(LEASES, self._renew) else self._retry
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._renew_now.wait()
+            self._renew_now.clear()
+
+    async def _keep_storing(self) -> None:
+        while not self._stopping:
+            if not await self._try(STORING, self._store_round):
+                await asyncio.sleep(self._retry)
+
+    async def _try(self, what: str, work: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            await work()
+        except StoreUnavailable as error:
+            self._away(error)
+        except JournalUnavailable as error:
+            self._said(what, error)
+        except Exception:
+            # the next attempt has its turn; what was not stored stays in the journal
+            logger.exception("the storer failed")
+        else:
+            self._well(what)
+            return True
+        return False
+
+    def _away(self, error: StoreUnavailable) -> None:
+        """The store does not answer us."""
+        self._said(STORING, error)
+        if self._away_since is None:
+            self._away_since = asyncio.get_running_loop().time()
+
+    def _there(self) -> None:
+        """It does."""
+        if self._away_since is not None:
+            self._away_since = None
+            self._well(STORING)
+            self._renew_now.set()
 
     def _said(self, what: str, error: Exception) -> None:
         """Once per trouble."""
@@ -164,18 +174,31 @@ class Storer:
     # Leases
 
     async def _renew(self) -> None:
-        leases = await self._journal.leases(self.name, accepting=self._accepting)
+        away = self._away_since
+        storing = away is None or asyncio.get_running_loop().time() < away + self._lease
+        leases = await self._journal.leases(self.name, accepting=self._accepting, storing=storing)
         self.others = leases.accepting
+        if not storing and self._held:
+            logger.warning("this node leaves %d shards of the journal to others, if they reach the store", self.shards)
+            self.figures["lost"] += len(self._held)
+            self._held.clear()
         for shard in self._held.keys() - leases.held:
             self._lose(shard, "its lease ran out")
         for shard in leases.held - self._held.keys():
-            self._held[shard] = _Held()
-        if leases.surplus:
-            spare = sorted(self._held.keys() - {self._busy}, reverse=True)[: leases.surplus]
-            for shard in spare:
-                del self._held[shard]
-            await self._journal.give_up(self.name, spare)
+            self._held[shard] = Held(shard)
+        self._surplus = leases.surplus
+        if not self._busy:
+            await self._give_up_surplus()
         self.renewed.set()
+
+    async def _give_up_surplus(self) -> None:
+        """Not in the middle of a commit: who takes a shard over would wait for it."""
+        spare = sorted(self._held, reverse=True)[: self._surplus]
+        self._surplus = 0
+        for shard in spare:
+            del self._held[shard]
+        if spare:
+            await self._journal.give_up(self.name, spare)
 
     def _lose(self, shard: int, why: str) -> None:
         if self._held.pop(shard, None) is not None:
@@ -185,115 +208,139 @@ class Storer:
     # Storing
 
     async def _store_round(self) -> None:
-        """One commit for each shard that has something, or a wait for the first one that has."""
-        for shard, held in list(self._held.items()):
+        """One commit of what the shards have, or a wait for the first one that has something."""
+        await self._give_up_surplus()
+        if self._away_since is not None and not self._held:
+            await self._store.highest_mid()  # raises while it is away
+            self._there()
+        for held in list(self._held.values()):
             if not held.epoch:
-                held.epoch = await self._store.claim_shard(shard)
+                held.epoch = await self._store.claim_shard(held.shard)
+                self._there()
                 self.figures["taken"] += 1
         self.figures["removed_late"] += await self._remove()
         now = asyncio.get_running_loop().time()
-        positions = {
-            shard: held.position for shard, held in self._held.items() if held.epoch and held.still_until <= now
-        }
-        if not positions:
+        ready: dict[int, int] = {}
+        for shard, held in self._held.items():
+            held.stuck = now < held.still_until
+            if held.epoch and not held.stuck:
+                ready[shard] = held.position
+        if not ready:
             await asyncio.sleep(min(WAIT, self._retry))
             return
+        found = await self._journal.read(ready, limit=self._limit, size=READ_BYTES)
+        if not found:
+            await self._wait(ready)
+            return
+        begun = asyncio.get_running_loop().time()
+        self._busy = True
+        try:
+            await self._store_pieces(self._pieces(found))
+        finally:
+            self._busy = False
+        await self._remove()
+        if self._linger and not self._stopping:
+            await asyncio.sleep(min(self._linger, (asyncio.get_running_loop().time() - begun) / 2))
+
+    async def _wait(self, positions: Mapping[int, int]) -> None:
         behind = await self._journal.wait(positions, WAIT)
         self._idle = 0 if behind else self._idle + 1
         if self._idle >= LOOK_BACK:
             self._idle = 0
             for held in self._held.values():
                 held.position = 0
-        for shard in behind:
-            mine = self._held.get(shard)
-            if self._stopping or mine is None or not mine.epoch:
-                continue
-            self._busy = shard
-            try:
-                entries = await self._journal.read(shard, after=mine.position, limit=self._limit, size=READ_BYTES)
-                await self._store_entries(shard, mine, entries)
-            except _Lost:
-                if self._held.get(shard) is mine and not self._stopping:
-                    self._lose(shard, "another node has claimed it")
-            except _Stuck as stuck:
-                if not mine.still_until:
-                    logger.error(
-                        "shard %d of the journal stands still, its next message cannot be stored: %s", shard, stuck
-                    )
-                mine.still_until = asyncio.get_running_loop().time() + self._retry
-            else:
-                mine.still_until = 0.0
-            finally:
-                self._busy = None
-        await self._remove()
 
-    async def _store_entries(self, shard: int, held: _Held, entries: Sequence[Entry]) -> None:
+    def _pieces(self, found: Mapping[int, Sequence[Entry]]) -> list[Piece]:
+        """In the order in which they were accepted, which in each shard is that of their positions."""
+        pieces = []
+        for shard, entries in found.items():
+            held = self._held.get(shard)
+            if held is not None:
+                pieces += [Piece(held, entry) for entry in entries]
+        pieces.sort(key=lambda piece: piece.entry.position)
+        return pieces
+
+    async def _store_pieces(self, pieces: list[Piece]) -> None:
         """All of them in one commit; where the store refuses that, in halves, so that only what is at fault is set
-        aside. Nothing overtakes."""
-        if not entries:
-            return
-        messages: list[NewMessage] = []
-        for entry in entries:
-            try:
-                message = decode_entry(entry.data)
-            except UnreadableEntry as error:
-                await self._store_entries(shard, held, entries[: len(messages)])
-                await self._set_aside(shard, held, entry, str(error))
-                await self._store_entries(shard, held, entries[len(messages) + 1 :])
-                return
-            message.mid = entry.mid
-            messages.append(message)
-        refusal = await self._commit(shard, held, messages)
-        if refusal is None:
-            held.position = entries[-1].position
-            held.untrimmed = entries[-1]
-        elif len(entries) > 1:
-            half = len(entries) // 2
-            await self._store_entries(shard, held, entries[:half])
-            await self._store_entries(shard, held, entries[half:])
-        else:
-            await self._set_aside(shard, held, entries[0], refusal)
+        aside. Within a shard nothing overtakes."""
+        todo = [pieces]  # the last one is the next
+        while todo and not self._stopping:
+            part = [piece for piece in todo.pop() if self._goes_on(piece.held)]
+            if not part:
+                continue
+            unreadable = next((at for at, piece in enumerate(part) if piece.message is None), None)
+            if unreadable == 0:
+                await self._set_aside(part[0], part[0].fault)
+                todo.append(part[1:])
+            elif unreadable is not None:
+                todo += [part[unreadable:], part[:unreadable]]
+            elif (refusal := await self._commit(part)) is not None:
+                if len(part) > 1:
+                    half = len(part) // 2
+                    todo += [part[half:], part[:half]]
+                else:
+                    await self._set_aside(part[0], refusal)
 
-    async def _commit(self, shard: int, held: _Held, messages: list[NewMessage]) -> str | None:
-        """Waits for the store as long as it takes. Why it refuses these messages, None where they are stored. Raises
-        `_Lost`."""
-        batch = Batch(messages, shard=(shard, held.epoch))
-        told = [message.mid for message in messages]
+    def _goes_on(self, held: Held) -> bool:
+        """Whether the shard is still ours, and does not stand still."""
+        return self._held.get(held.shard) is held and not held.stuck
+
+    async def _commit(self, part: list[Piece]) -> str | None:
+        """Waits for the store as long as it takes. Why it refuses these messages, None where they are stored, except
+        for those whose shards are not ours any more."""
+        batch = batch_of(part)
         refused = 0
         while True:
             try:
                 committed = await self._store.commit(batch)
                 break
             except StoreUnavailable as error:
-                self._said(STORING, error)
+                # the same batch again, whatever becomes of our leases meanwhile: only so the store can tell whether it
+                # is there, and it refuses what is not ours any more
+                self._away(error)
             except ShardLost as error:
-                raise _Lost from error
+                self._there()
+                self._lose_claimed(part, error.shards)
+                part[:] = [piece for piece in part if piece.held.shard not in error.shards]
+                if not part:
+                    return None
+                batch = batch_of(part)
+                continue
             except MidTaken as error:
                 # after the journal has lost its memory while the clock went back; the store gives it another one
-                batch = Batch([_without(message, error.mid) for message in messages], shard=batch.shard)
-                messages = batch.messages
                 logger.warning("a message of the journal gets another number: %s", error)
+                for message in batch.messages:
+                    if message.mid == error.mid:
+                        message.mid = 0
+                batch = batch_of(part)
                 continue
             except Exception as error:  # noqa: BLE001 - whatever the store has against them, it is told to the operator
+                self._there()
                 refused += 1
-                logger.warning("the store refuses %d messages of the journal: %s", len(messages), type(error).__name__)
-                if len(messages) > 1 or refused >= ATTEMPTS:
+                logger.warning("the store refuses %d messages of the journal: %s", len(part), type(error).__name__)
+                if len(part) > 1 or refused >= ATTEMPTS:
                     return f"{type(error).__name__}: {error}"[:500]
-            if self._stopping or self._held.get(shard) is not held:
-                raise _Lost
+            if self._stopping:
+                return None
             await asyncio.sleep(self._retry)
-        self._well(STORING)
-        self.figures["stored"] += len(messages)
+        self._there()
+        await self._stored(part, batch, committed)
+        return None
+
+    async def _stored(self, part: Sequence[Piece], batch: Batch, committed: Committed) -> None:
+        for piece in part:
+            piece.held.position = piece.entry.position
+            piece.held.untrimmed = piece.entry
+        self.figures["stored"] += len(part)
         try:
             self._on_stored(batch, committed)
         except Exception:
             logger.exception("on_stored failed; the storer goes on")
-        for message, mid, stored in zip(messages, told, committed.stored, strict=True):
+        for piece, message, stored in zip(part, batch.messages, committed.stored, strict=True):
             if stored.repeated:
                 self.figures["repeats"] += 1
-            if stored.mid and stored.mid != mid:
+            if stored.mid and stored.mid != piece.entry.mid:
                 await self._correct(message, stored)
-        return None
 
     async def _correct(self, message: NewMessage, stored: Stored) -> None:
         self.figures["corrected"] += 1
@@ -302,6 +349,11 @@ class Storer:
             with suppress(JournalUnavailable):  # whoever repeats it meets the store again
                 answer = Answer(stored.mid, stored.created, True)
                 await self._journal.correct(message.sender, message.device, message.id, answer)
+
+    def _lose_claimed(self, part: Sequence[Piece], shards: frozenset[int]) -> None:
+        for shard in sorted(shards):
+            if any(piece.held is self._held.get(shard) for piece in part):
+                self._lose(shard, "another node has claimed it")
 
     async def _remove(self) -> int:
         """What is stored by now, of all shards at once; how many shards had something."""
@@ -314,16 +366,18 @@ class Storer:
                     held.untrimmed = None
         return len(last)
 
-    async def _set_aside(self, shard: int, held: _Held, entry: Entry, reason: str) -> None:
-        """Raises `_Stuck` where there is no room among the poisoned: without a trace no message is given up."""
-        if not await self._journal.set_aside(shard, entry, reason):
-            raise _Stuck(reason)
+    async def _set_aside(self, piece: Piece, reason: str) -> None:
+        """Where there is no room among the poisoned the shard stands still: without a trace no message is given up."""
+        held, entry = piece.held, piece.entry
+        if not await self._journal.set_aside(held.shard, entry, reason):
+            if not held.still_until:
+                logger.error(
+                    "shard %d of the journal stands still, its next message cannot be stored: %s", held.shard, reason
+                )
+            held.stuck = True
+            held.still_until = asyncio.get_running_loop().time() + self._retry
+            return
         held.position = entry.position
+        held.still_until = 0.0
         self.figures["poisoned"] += 1
         logger.error("message %d of the journal cannot be stored and is set aside: %s", entry.mid, reason)
-
-
-def _without(message: NewMessage, mid: int) -> NewMessage:
-    if message.mid == mid:
-        message.mid = 0
-    return message

@@ -57,7 +57,7 @@ class JournalSide:
             self.writer.start()
 
     def configure(self, limits: Limits, timeouts: Timeouts) -> None:
-        self.storer.configure(retry=timeouts.commit_retry, limit=limits.commit_batch)
+        self.storer.configure(retry=timeouts.commit_retry, limit=limits.commit_batch, linger=timeouts.commit_linger)
         if self.writer is not None:
             self.writer.configure(retry=timeouts.commit_retry, limit=limits.commit_batch)
 

@@ -105,8 +105,10 @@ class Journal(Protocol):
         of `writer` takes effect once: who repeats the call with the same messages gets the same answer. Numbers
         rise."""
 
-    async def read(self, shard: int, *, after: int, limit: int, size: int) -> list[Entry]:
-        """The oldest entries behind position `after`, at most `limit`, and about `size` bytes, but one at least."""
+    async def read(self, after: Mapping[int, int], *, limit: int, size: int) -> dict[int, list[Entry]]:
+        """Of these shards the oldest entries behind these positions: of each its part of `limit` (rounded up) and about
+        its part of `size` bytes, but one at least; more where others leave theirs. Shards that have none are left
+        out."""
 
     async def wait(self, after: Mapping[int, int], seconds: float) -> list[int]:
         """The shards (of these) that have entries behind these positions; waits for the first one at most so long."""
@@ -126,9 +128,9 @@ class Journal(Protocol):
     async def forget_device(self, sender: str, device: str) -> None:
         """Its counters begin anew."""
 
-    async def leases(self, storer: str, *, accepting: bool) -> Leases:
+    async def leases(self, storer: str, *, accepting: bool, storing: bool = True) -> Leases:
         """Renews what this storer holds and takes free shards, up to its share of all (rounded up). `accepting`: the
-        node appends, too."""
+        node appends, too. Without `storing` that is all it does: it has no share, and what it held is free."""
 
     async def give_up(self, storer: str, shards: Sequence[int]) -> None:
         """Others may take these at once. With all of its shards a storer itself is gone when it does not renew."""

@@ -84,13 +84,14 @@ class Read(msgspec.Struct, gc=False):
 class Batch(msgspec.Struct):
     """What one group commit makes durable, all or nothing.
 
-    `shard` is (shard, epoch): the batch is committed only while nobody has claimed that shard since (`claim_shard`)."""
+    `shards` are (shard, epoch), each shard once: the batch is committed only while nobody has claimed any of them since
+    (`claim_shard`)."""
 
     messages: list[NewMessage] = []
     moves: list[CursorMove] = []
     delivered: list[Delivered] = []
     reads: list[Read] = []
-    shard: tuple[int, int] | None = None
+    shards: list[tuple[int, int]] = []
 
 
 class Stored(msgspec.Struct, gc=False):
@@ -184,10 +185,12 @@ class StoreUnavailable(Exception):
 
 
 class ShardLost(Exception):
-    """Somebody else has claimed the shard: its epoch is no longer the one that the batch names. Nothing is stored."""
+    """Somebody else has claimed `shards`: their epochs are no longer those that the batch names. Nothing is stored, and
+    without what belongs to them the rest may be."""
 
-    def __init__(self, shard: int, epoch: int) -> None:
-        super().__init__(f"epoch {epoch} of shard {shard} is not the current one")
+    def __init__(self, lost: Sequence[tuple[int, int]]) -> None:
+        super().__init__("not current: " + ", ".join(f"epoch {epoch} of shard {shard}" for shard, epoch in lost))
+        self.shards = frozenset(shard for shard, _ in lost)
 
 
 class MidTaken(Exception):
@@ -233,7 +236,7 @@ class Store(Protocol):
 
     async def claim_shard(self, shard: int) -> int:
         """Raises the epoch of the shard by one and returns it; the first is 1. Waits for a commit of that shard that is
-        under way: after the return none of an older epoch takes effect."""
+        under way, among others or alone: after the return none of an older epoch takes effect."""
 
     async def highest_mid(self) -> int:
         """The highest mid of a stored message, 0 if there is none."""

@@ -12,7 +12,7 @@ from aldis.bridge.memory_journal import JournalBoard, MemoryJournal
 from aldis.bridge.redis_journal import RedisJournal
 from aldis.bridge.redis_journal_durability import Durability
 from aldis.bridge.redis_server import RedisServer
-from aldis.broker.journal_ports import Answer, Appended, Journal
+from aldis.broker.journal_ports import Answer, Appended, Entry, Journal
 from tests.contract.statuses import _contract_redis
 
 SHARDS = 4
@@ -84,5 +84,12 @@ class Writing:
         return await self._journal.append(self._name, self._number, messages)
 
 
+async def read(
+    journal: Journal, shard: int, *, after: int = 0, limit: int = 1_000, size: int = 1_000_000
+) -> list[Entry]:
+    """Of one shard."""
+    return (await journal.read({shard: after}, limit=limit, size=size)).get(shard, [])
+
+
 async def held(journal: Journal, shard: int = 0, after: int = 0) -> Sequence[bytes]:
-    return [entry.data for entry in await journal.read(shard, after=after, limit=1_000, size=1_000_000)]
+    return [entry.data for entry in await read(journal, shard, after=after)]

@@ -73,6 +73,6 @@ async def commit(
     moves: list[CursorMove] | None = None,
     delivered: list[Delivered] | None = None,
     reads: list[Read] | None = None,
-    shard: tuple[int, int] | None = None,
+    shards: list[tuple[int, int]] | None = None,
 ) -> Committed:
-    return await store.commit(Batch(list(messages), moves or [], delivered or [], reads or [], shard))
+    return await store.commit(Batch(list(messages), moves or [], delivered or [], reads or [], shards or []))

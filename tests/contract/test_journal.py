@@ -8,7 +8,7 @@ import time
 import pytest
 
 from aldis.broker.journal_ports import Answer, Entry, Journal, JournalRefused
-from tests.contract.journals import SHARDS, Journals, Writing, held, message
+from tests.contract.journals import SHARDS, Journals, Writing, held, message, read
 
 SOON = 5.0
 
@@ -20,7 +20,7 @@ def answers(found: list[Answer | None]) -> list[Answer]:
 
 async def settled(journal: Journal, shard: int, count: int) -> None:
     """The first `count` entries are in the store."""
-    await journal.stored({shard: (await journal.read(shard, after=0, limit=count, size=1_000_000))[-1]})
+    await journal.stored({shard: (await read(journal, shard, limit=count))[-1]})
 
 
 # Appending
@@ -49,7 +49,7 @@ async def test_mids_rise_in_a_shard_and_differ_over_all(journals: Journals) -> N
         mids = [mid for where, mid in given if where == shard]
         assert mids == sorted(mids)
     assert all(0 < mid < 2**53 and mid % 2 == 0 for _, mid in given)
-    entries = await one.read(0, after=0, limit=100, size=1_000)
+    entries = await read(one, 0, after=0, limit=100, size=1_000)
     assert [entry.mid for entry in entries] == [mid for where, mid in given if where == 0]
 
 
@@ -243,17 +243,17 @@ async def test_the_age_of_the_oldest(journals: Journals) -> None:
 async def test_reading_goes_on_behind_a_position(journals: Journals) -> None:
     journal = await journals.node()
     await Writing(journal)(*(message(number) for number in range(100)))
-    first = await journal.read(0, after=0, limit=40, size=1_000_000)
-    second = await journal.read(0, after=first[-1].position, limit=1_000, size=1_000_000)
+    first = await read(journal, 0, after=0, limit=40, size=1_000_000)
+    second = await read(journal, 0, after=first[-1].position, limit=1_000, size=1_000_000)
     assert [int(one.data) for one in (*first, *second)] == list(range(100))
-    assert await journal.read(0, after=second[-1].position, limit=10, size=10) == []
+    assert await read(journal, 0, after=second[-1].position, limit=10, size=10) == []
 
 
 async def test_reading_is_bounded_by_bytes_but_makes_progress(journals: Journals) -> None:
     journal = await journals.node()
     await Writing(journal)(*(message(number, data=b"x" * 100) for number in range(5)))
-    assert len(await journal.read(0, after=0, limit=10, size=1)) == 1
-    assert len(await journal.read(0, after=0, limit=10, size=250)) == 3
+    assert len(await read(journal, 0, after=0, limit=10, size=1)) == 1
+    assert len(await read(journal, 0, after=0, limit=10, size=250)) == 3
 
 
 async def test_nothing_is_removed_by_reading(journals: Journals) -> None:
@@ -269,7 +269,7 @@ async def test_nothing_is_removed_by_reading(journals: Journals) -> None:
 async def test_several_shards_are_emptied_in_one_step(journals: Journals) -> None:
     journal = await journals.node()
     await Writing(journal)(message(1), message(2, 1), message(3, 1), message(4, 2))
-    last = {shard: (await journal.read(shard, after=0, limit=1, size=1))[0] for shard in (0, 1)}
+    last = {shard: (await read(journal, shard, after=0, limit=1, size=1))[0] for shard in (0, 1)}
     await journal.stored(last)
     assert [await held(journal, shard) for shard in range(3)] == [[], [b"3"], [b"4"]]
     assert [one.bytes for one in await journal.lengths()] == [0, 1, 1, 0]
@@ -283,7 +283,7 @@ async def test_waiting_ends_with_the_first_entry(journals: Journals) -> None:
     await Writing(other)(message(1, 1), message(2, 2))
     assert await waiting == [2]
     assert time.monotonic() - begun < SOON / 2
-    (entry,) = await journal.read(2, after=0, limit=1, size=1)
+    (entry,) = await read(journal, 2, after=0, limit=1, size=1)
     assert await journal.wait({2: entry.position}, 0.05) == []
 
 
@@ -340,7 +340,7 @@ async def test_an_entry_is_set_aside_and_put_back(journals: Journals) -> None:
     journal = await journals.node()
     write = Writing(journal)
     first, _ = answers(await write(message(1, 3, data=b"\xffodd"), message(2, 3)))
-    (entry, _) = await journal.read(3, after=0, limit=2, size=100)
+    (entry, _) = await read(journal, 3, after=0, limit=2, size=100)
     assert await journal.set_aside(3, entry, "not an entry: ü")
     assert await journal.set_aside(3, entry, "twice")
     assert await held(journal, 3) == [b"2"]
@@ -351,7 +351,7 @@ async def test_an_entry_is_set_aside_and_put_back(journals: Journals) -> None:
     assert await journal.put_back(poison.number)
     assert not await journal.put_back(poison.number)
     assert await held(journal, 3) == [b"2", b"\xffodd"]
-    again = (await journal.read(3, after=0, limit=2, size=100))[1]
+    again = (await read(journal, 3, after=0, limit=2, size=100))[1]
     assert again.mid == first.mid < again.position
     assert await journal.poison_length() == 0
 
@@ -359,7 +359,7 @@ async def test_an_entry_is_set_aside_and_put_back(journals: Journals) -> None:
 async def test_an_entry_is_given_up(journals: Journals) -> None:
     journal = await journals.node()
     await Writing(journal)(message(1))
-    (entry,) = await journal.read(0, after=0, limit=1, size=1)
+    (entry,) = await read(journal, 0, after=0, limit=1, size=1)
     await journal.set_aside(0, entry, "why")
     (poison,) = await journal.poisoned(limit=1)
     assert await journal.drop(poison.number)
@@ -371,7 +371,7 @@ async def test_an_entry_is_given_up(journals: Journals) -> None:
 async def test_poison_is_bounded(journals: Journals) -> None:
     journal = await journals.node(max_poison=1)
     await Writing(journal)(message(1), message(2))
-    one, two = await journal.read(0, after=0, limit=2, size=100)
+    one, two = await read(journal, 0, after=0, limit=2, size=100)
     assert await journal.set_aside(0, one, "why")
     assert not await journal.set_aside(0, two, "why")
     assert await held(journal) == [b"2"]

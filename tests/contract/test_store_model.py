@@ -68,7 +68,7 @@ commits = st.tuples(
     st.lists(moves, max_size=4),
     st.lists(st.builds(Delivered, reader=USERS, peer=USERS, mid=NUMBERS), max_size=3),
     st.lists(st.builds(Read, reader=USERS, peer=USERS, mid=NUMBERS), max_size=3),
-    st.none() | st.tuples(SHARDS, st.sampled_from([0, 0, 0, -1])),
+    st.dictionaries(SHARDS, st.sampled_from([0, 0, 0, -1])),
 )
 operations = st.one_of(
     commits,
@@ -105,19 +105,18 @@ class Driver:
         moved: list[Any],
         delivered: list[Any],
         reads: list[Any],
-        shard: tuple[int, int] | None,
+        shards: dict[int, int],
     ) -> object:
         resolved = [
             CursorMove(user, device, await self._epoch(user, device) + distance, cursor, tag=index)
             for index, (user, device, distance, cursor) in enumerate(moved)
         ]
-        batch = Batch(new, resolved, delivered, reads)
-        if shard is not None:
-            batch.shard = (shard[0], self._shards.get(shard[0], 0) + shard[1])
+        fences = [(shard, self._shards.get(shard, 0) + distance) for shard, distance in shards.items()]
+        batch = Batch(new, resolved, delivered, reads, fences)
         try:
             committed: Committed = await self.store.commit(batch)
         except ShardLost as error:
-            return str(error)
+            return error.shards
         raised = sorted((state.reader, state.peer, state.delivered, state.read) for state in committed.receipts)
         return committed.stored, committed.fenced, raised
 

@@ -16,11 +16,11 @@ async def test_a_claim_raises_the_epoch_of_its_shard_by_one(store: Store) -> Non
 
 async def test_the_current_epoch_commits(store: Store) -> None:
     epoch = await store.claim_shard(3)
-    stored = (await commit(store, chat(mid=100), chat(), shard=(3, epoch))).stored
+    stored = (await commit(store, chat(mid=100), chat(), shards=[(3, epoch)])).stored
     assert [one.n for one in stored] == [1, 2]
     # another shard's claim is nothing to it
     await store.claim_shard(4)
-    assert (await commit(store, chat(), shard=(3, epoch))).stored[0].n == 3
+    assert (await commit(store, chat(), shards=[(3, epoch)])).stored[0].n == 3
 
 
 @pytest.mark.parametrize("distance", [-1, 1])
@@ -28,7 +28,7 @@ async def test_another_epoch_is_refused_with_all_that_is_in_the_batch(store: Sto
     await store.claim_shard(3)
     epoch = await store.claim_shard(3)
     claim = await store.claim("bob", "phone", now=1, limit=5)
-    await commit(store, chat(), shard=(3, epoch))
+    await commit(store, chat(), shards=[(3, epoch)])
     with pytest.raises(ShardLost):
         await commit(
             store,
@@ -36,7 +36,7 @@ async def test_another_epoch_is_refused_with_all_that_is_in_the_batch(store: Sto
             moves=[CursorMove("bob", "phone", claim.epoch, 1)],
             delivered=[Delivered("bob", "alice", 1)],
             reads=[Read("bob", "alice", 1)],
-            shard=(3, epoch + distance),
+            shards=[(3, epoch + distance)],
         )
     assert (await store.head("bob"), await store.head("alice")) == (1, 0)
     assert await store.find("alice", "phone", '"a"') is None
@@ -44,24 +44,24 @@ async def test_another_epoch_is_refused_with_all_that_is_in_the_batch(store: Sto
     assert await store.receipts_for("alice", limit=9) == []
     assert (await store.devices("bob"))[0].cursor == 0
     # what comes after is as if it had never been
-    stored = (await commit(store, chat('"a"', mid=100), chat(), shard=(3, epoch))).stored
+    stored = (await commit(store, chat('"a"', mid=100), chat(), shards=[(3, epoch)])).stored
     assert [(one.n, one.repeated) for one in stored] == [(2, False), (3, False)]
 
 
 async def test_a_shard_that_nobody_has_claimed_is_nobodys(store: Store) -> None:
     for epoch in (0, 1):
         with pytest.raises(ShardLost):
-            await commit(store, chat(), shard=(3, epoch))
+            await commit(store, chat(), shards=[(3, epoch)])
     assert await store.head("bob") == 0
     assert await store.claim_shard(3) == 1
 
 
 async def test_a_batch_without_content_asks_all_the_same(store: Store) -> None:
     epoch = await store.claim_shard(3)
-    await commit(store, shard=(3, epoch))
+    await commit(store, shards=[(3, epoch)])
     await store.claim_shard(3)
     with pytest.raises(ShardLost):
-        await commit(store, shard=(3, epoch))
+        await commit(store, shards=[(3, epoch)])
 
 
 async def test_a_batch_that_names_no_shard_asks_nobody(store: Store) -> None:
@@ -73,10 +73,10 @@ async def test_a_batch_that_names_no_shard_asks_nobody(store: Store) -> None:
 async def test_repeats_are_refused_too(store: Store) -> None:
     """What a deposed storer holds is none of its business any more, stored or not."""
     old = await store.claim_shard(3)
-    await commit(store, chat(mid=100), shard=(3, old))
+    await commit(store, chat(mid=100), shards=[(3, old)])
     await store.claim_shard(3)
     with pytest.raises(ShardLost):
-        await commit(store, chat(mid=100), shard=(3, old))
+        await commit(store, chat(mid=100), shards=[(3, old)])
 
 
 async def test_epochs_outlive_a_reopening(reopen: Reopen) -> None:
@@ -87,7 +87,7 @@ async def test_epochs_outlive_a_reopening(reopen: Reopen) -> None:
     store = reopen()
     await store.open()
     try:
-        await commit(store, chat(), shard=(3, epoch))
+        await commit(store, chat(), shards=[(3, epoch)])
         assert await store.claim_shard(3) == epoch + 1
     finally:
         await store.close()

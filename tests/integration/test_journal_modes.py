@@ -150,7 +150,7 @@ def test_what_cannot_be_stored_is_told_to_the_operator(tmp_path: Path) -> None:
                 for shard in range(4):
                     last = int(client.hget("aldis:journal:state", f"last:{shard}") or 0)  # type: ignore[arg-type]
                     data = msgspec.msgpack.encode("nobody's message")
-                    client.xadd(f"aldis:journal:{shard}", {"d": data, "p": 0}, id=f"{last + 1_000_000}-0")
+                    client.xadd(f"aldis:journal:{shard}", {"d": b"0" * 16 + data}, id=f"{last + 1_000_000}-0")
                     client.hset("aldis:journal:state", f"last:{shard}", str(last + 1_000_000))
             sent.append(phone.say(bob, {"body": "after"}))
             arrive_unnumbered = [one["mid"] for one in sent]

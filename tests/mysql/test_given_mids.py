@@ -113,7 +113,7 @@ async def test_a_commit_whose_answer_was_lost(at: At) -> None:
         await other.open()
         epoch = await storer.claim_shard(3)
         messages = [chat(to=f"user{i % 3}", mid=1_000 + 2 * i, sync=i % 2 == 0) for i in range(20)]
-        work = Batch(messages, shard=(3, epoch))
+        work = Batch(messages, shards=[(3, epoch)])
         proxy.at = at
         with pytest.raises(StoreUnavailable):
             await storer.commit(work)
@@ -121,7 +121,7 @@ async def test_a_commit_whose_answer_was_lost(at: At) -> None:
         assert not any(one.repeated for one in committed.stored)
         await check_once(other, committed, messages)
         epoch = await other.claim_shard(3)
-        again = await commit(other, *messages, chat(mid=2_000), shard=(3, epoch))
+        again = await commit(other, *messages, chat(mid=2_000), shards=[(3, epoch)])
         assert [(one.mid, one.n, one.repeated) for one in again.stored[:-1]] == [
             (one.mid, one.n, True) for one in committed.stored
         ]

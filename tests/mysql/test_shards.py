@@ -80,7 +80,7 @@ async def test_a_claim_waits_for_the_commit_that_is_under_way(nodes: list[MySqlS
     old, new = nodes
     epoch = await old.claim_shard(3)
     with halted(old, after=b"im_shard") as halt:
-        committing = asyncio.create_task(commit(old, chat(mid=100), shard=(3, epoch)))
+        committing = asyncio.create_task(commit(old, chat(mid=100), shards=[(3, epoch)]))
         await halt.reached.wait()
         assert await new.claim_shard(4) == 1, "who claims another shard waits for nobody"
         claiming = asyncio.create_task(new.claim_shard(3))
@@ -91,8 +91,8 @@ async def test_a_claim_waits_for_the_commit_that_is_under_way(nodes: list[MySqlS
         assert await new.head("bob") == 1, "what the claim has waited for is there when it returns"
         assert (await committing).stored[0].n == 1
     with pytest.raises(ShardLost):
-        await commit(old, chat(mid=102), shard=(3, epoch))
-    assert (await commit(new, chat(mid=104), shard=(3, epoch + 1))).stored[0].n == 2
+        await commit(old, chat(mid=102), shards=[(3, epoch)])
+    assert (await commit(new, chat(mid=104), shards=[(3, epoch + 1)])).stored[0].n == 2
 
 
 async def test_a_commit_that_comes_after_the_claim_has_no_effect(nodes: list[MySqlStore]) -> None:
@@ -100,17 +100,17 @@ async def test_a_commit_that_comes_after_the_claim_has_no_effect(nodes: list[MyS
     old, new = nodes
     epoch = await old.claim_shard(3)
     with halted(old, before=b"im_shard") as halt:
-        committing = asyncio.create_task(commit(old, chat(mid=100), chat(to="carol", mid=102), shard=(3, epoch)))
+        committing = asyncio.create_task(commit(old, chat(mid=100), chat(to="carol", mid=102), shards=[(3, epoch)]))
         await halt.reached.wait()
         assert await new.claim_shard(3) == epoch + 1
-        assert (await commit(new, chat(mid=104), shard=(3, epoch + 1))).stored[0].n == 1
+        assert (await commit(new, chat(mid=104), shards=[(3, epoch + 1)])).stored[0].n == 1
         halt.go_on.set()
         with pytest.raises(ShardLost):
             await committing
     assert [item.mid for item in await new.items("bob", after=0, limit=9)] == [104]
     # its transaction has ended at once: nobody waits for what it had locked
     begun = time.monotonic()
-    assert (await commit(new, chat(to="carol", mid=106), shard=(3, epoch + 1))).stored[0].n == 1
+    assert (await commit(new, chat(to="carol", mid=106), shards=[(3, epoch + 1)])).stored[0].n == 1
     assert time.monotonic() - begun < PAUSE / 2
 
 
@@ -118,21 +118,21 @@ async def test_a_frozen_storer_holds_its_shard_for_the_pause_only_and_then_has_l
     """SIGSTOP in the middle of a commit: here the transaction of the old storer just does not go on."""
     old, new = nodes
     epoch = await old.claim_shard(3)
-    work = Batch([chat(mid=100), chat(mid=102)], shard=(3, epoch))
+    work = Batch([chat(mid=100), chat(mid=102)], shards=[(3, epoch)])
     with halted(old, after=b"im_shard") as halt:
         committing = asyncio.create_task(old.commit(work))
         await halt.reached.wait()
         begun = time.monotonic()
         assert await new.claim_shard(3) == epoch + 1
         assert PAUSE / 3 < time.monotonic() - begun < PAUSE + 3
-        assert (await commit(new, chat(mid=100), shard=(3, epoch + 1))).stored[0].n == 1
+        assert (await commit(new, chat(mid=100), shards=[(3, epoch + 1)])).stored[0].n == 1
     with pytest.raises(StoreUnavailable):
         await committing
     for _ in range(2):
         with pytest.raises(ShardLost):
             await old.commit(work)
     assert [item.mid for item in await new.items("bob", after=0, limit=9)] == [100]
-    assert (await commit(new, chat(mid=102), shard=(3, epoch + 1))).stored[0].n == 2
+    assert (await commit(new, chat(mid=102), shards=[(3, epoch + 1)])).stored[0].n == 2
 
 
 async def test_claims_wait_in_the_way_of_no_reader(nodes: list[MySqlStore]) -> None:
@@ -140,7 +140,7 @@ async def test_claims_wait_in_the_way_of_no_reader(nodes: list[MySqlStore]) -> N
     old, new = nodes
     epoch = await old.claim_shard(3)
     with halted(old, after=b"im_shard") as halt:
-        committing = asyncio.create_task(commit(old, chat(mid=100), shard=(3, epoch)))
+        committing = asyncio.create_task(commit(old, chat(mid=100), shards=[(3, epoch)]))
         await halt.reached.wait()
         claiming = [asyncio.create_task(new.claim_shard(3)) for _ in range(20)]
         await asyncio.sleep(0.1)
@@ -175,7 +175,7 @@ async def test_nothing_of_an_older_epoch_comes_after_a_newer_one(
                     mid += 2
                     messages.append(chat(to=user, mid=mid, content=b"%d" % epoch, sync=True))
                 try:
-                    await commit(node, *messages, shard=(shard, epoch))
+                    await commit(node, *messages, shards=[(shard, epoch)])
                 except ShardLost:
                     lost += 1
                     break

@@ -13,7 +13,7 @@ from aldis.bridge.redis_journal import RedisJournal
 from aldis.bridge.redis_journal_durability import Durability
 from aldis.bridge.redis_server import RedisServer
 from aldis.broker.journal_ports import JournalRefused, JournalUnavailable
-from tests.contract.journals import Writing, held, message
+from tests.contract.journals import Writing, held, message, read
 from tests.redis_server import RedisProcess, new_redis
 from tests.tcp_proxy import TcpProxy
 
@@ -220,7 +220,7 @@ async def test_full_memory_refuses_whole_batches_and_entries_can_be_taken_out() 
                     await journal.append("writer", number, [message(number, data=b"x" * 100_000)])
             assert len(await held(journal, 0)) == min(10, number - 1)  # as many as a million bytes
             assert len((await journal.leases("one", accepting=True)).held) == 4
-            entries = await journal.read(0, after=0, limit=1_000, size=100_000_000)
+            entries = await read(journal, 0, size=100_000_000)
             assert len(entries) == number - 1
             assert await journal.set_aside(0, entries[0], "why")
             await journal.stored({0: entries[-1]})

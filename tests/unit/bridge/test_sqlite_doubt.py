@@ -83,7 +83,7 @@ def test_a_batch_of_given_mids_again_is_stored_once(failing: Failing, after: boo
     connection, committer = cast(sqlite3.Connection, failing), Committer()
     committer.commit(connection, Batch([chat(mid=1_000)]))
     epoch = sqlite_shards.claim(connection, 3)
-    batch = Batch([chat(mid=mids[0], sync=True), chat(mid=mids[1])], shard=(3, epoch))
+    batch = Batch([chat(mid=mids[0], sync=True), chat(mid=mids[1])], shards=[(3, epoch)])
     failing.statement, failing.after = COMMIT, after
     with pytest.raises(sqlite3.OperationalError):
         committer.commit(connection, batch)
