@@ -33,7 +33,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Callable[[Awaitable[None]], 
 
 async def behind(papers: Papers, scenario: Callable[[Lab], Awaitable[None]], *, tls: bool, proxy: bool) -> None:
     """The scenario with a lab that has this in front of its listener; afterwards nothing is left of any connection."""
-    made = make({ANONYMOUS: {}}, None, Timeouts(connect=1))
+    made = make({ANONYMOUS: {}}, None, Timeouts(connect=0.3))
     settings = Tls(certfile=papers.certfile, keyfile=papers.keyfile)
     made.ways = {"default": Way(ServerTls("k", settings) if tls else None, LOOPBACK if proxy else None)}
     await made.start()

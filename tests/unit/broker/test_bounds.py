@@ -68,19 +68,20 @@ async def test_subscriptions_of_a_session() -> None:
 
 
 async def test_ten_thousand_filters_in_one_subscribe() -> None:
-    """What fits is granted, the rest refused, at once; and whoever talks meanwhile does not notice."""
+    """What fits is granted, the rest refused, at once; and whoever talks meanwhile does not notice: in seconds of work, not
+    of waiting for the machine."""
     filters = [(f"+/{number:04x}/#", 0) for number in range(10_000)]
     async with running(limits=Limits(max_subscriptions=1_000)) as lab:
         greedy, other = await lab.client("greedy"), await lab.client("other")
-        began, slowest = time.perf_counter(), 0.0
+        began, slowest = time.process_time(), 0.0
         greedy.send(wire.subscribe(1, *filters))
         answer = asyncio.ensure_future(greedy.packet())
         while not answer.done():
-            asked = time.perf_counter()
+            asked = time.process_time()
             await other.nothing()
-            slowest = max(slowest, time.perf_counter() - asked)
+            slowest = max(slowest, time.process_time() - asked)
         assert (await answer).endswith(bytes(1_000) + bytes([REFUSED]) * 9_000)
-        assert time.perf_counter() - began < 2.0
+        assert time.process_time() - began < 2.0
         assert slowest < 0.25
 
 
@@ -216,16 +217,17 @@ async def test_who_publishes_too_fast_is_read_more_slowly() -> None:
     """Nothing is refused of what comes in steps: TCP makes the sender wait. Others are not held up."""
     async with running(limits=rate()) as lab:
         sender, other = await lab.client("s", user="ada"), await lab.client("o", user="bob")
-        began = time.perf_counter()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         for id in range(1, 51):
             sender.send(wire.publish("t", b"x", qos=1, id=id))
             assert await acknowledged(sender) == id
             if id == 20:
-                asked = time.perf_counter()
+                asked = clock()
                 other.send(wire.publish("t", b"x", qos=1, id=1))
                 assert await acknowledged(other) == 1
-                assert time.perf_counter() - asked < 0.2
-        assert 0.7 < time.perf_counter() - began < 2.5  # (50 - 10) / 40, met by a clock of 0.25 s
+                assert clock() - asked < 0.2
+        assert 0.7 < clock() - began < 2.5  # (50 - 10) / 40, met by a clock of 0.25 s
 
 
 async def test_what_was_read_already_is_taken_up_to_a_second_burst_and_then_refused() -> None:
@@ -268,11 +270,12 @@ async def test_bytes_are_limited_too() -> None:
     limits = Limits(publishes_per_second=0, publish_bytes_burst=10_000, publish_bytes_per_second=20_000)
     async with running(limits=limits) as lab:
         sender = await lab.client("s", user="ada")
-        began = time.perf_counter()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         for id in range(1, 9):
             sender.send(wire.publish("t", bytes(4_999), qos=1, id=id))
             assert await acknowledged(sender) == id
-        assert 0.7 < time.perf_counter() - began < 2.5  # (40,000 - 10,000 - the last) / 20,000
+        assert 0.7 < clock() - began < 2.5  # (40,000 - 10,000 - the last) / 20,000
 
 
 async def test_a_throttled_client_is_neither_silent_nor_slow() -> None:
