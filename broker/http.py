@@ -94,8 +94,8 @@ class HttpServer:
             sock = socket.create_server((self._host, self._port), family=family, backlog=1_024)
         except OSError as error:
             raise OSError(f"http: {cannot_listen(f'{self._host}:{self._port}', error)}") from error
-        # accepted ones inherit it, and asyncio's own loop does not set it on theirs: their `proto` is 0. An answer in two
-        # writes would then wait 40 ms for the client's delayed acknowledgement
+        # Accepted ones inherit it. asyncio's own loop does not set it on theirs, whose `proto` is 0: an answer in two
+        # writes would wait 40 ms for the client's delayed acknowledgement.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address = sock.getsockname()[:2]
         config = uvicorn.Config(

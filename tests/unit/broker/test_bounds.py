@@ -68,8 +68,8 @@ async def test_subscriptions_of_a_session() -> None:
 
 
 async def test_ten_thousand_filters_in_one_subscribe() -> None:
-    """What fits is granted, the rest refused, at once; and whoever talks meanwhile does not notice: in seconds of work, not
-    of waiting for the machine."""
+    """What fits is granted, the rest refused, at once; and whoever talks meanwhile does not notice: in seconds of
+    work, not of waiting for the machine."""
     filters = [(f"+/{number:04x}/#", 0) for number in range(10_000)]
     async with running(limits=Limits(max_subscriptions=1_000)) as lab:
         greedy, other = await lab.client("greedy"), await lab.client("other")
