@@ -148,7 +148,9 @@ class Play:
         )
         playing: list[tuple[Fault, AbstractContextManager[None]]] = []
         try:
-            for one in faults:
+            # Those that are over when they have begun come first: a rolling restart waits until a node is ready, which
+            # none is while another fault keeps the database from it.
+            for one in sorted(faults, key=lambda one: one.lasts > 0):
                 self.log.note(What.FAULT, note=one.name, kind="begins")
                 play = one.play(scene)
                 play.__enter__()
