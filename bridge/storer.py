@@ -32,6 +32,10 @@ READ_BYTES = 8_388_608
 WAIT = 0.5
 """Seconds, at most, to wait for new entries: so long may a shard that was just taken wait for its turn."""
 
+REMOVE_EVERY = 0.05
+"""Seconds, at least, between two removals while there is always something to store: each costs Redis a flush. What is
+not removed yet when a node dies is met again, and recognised."""
+
 LOOK_BACK = 20
 """Waits in vain after which a shard is read from its beginning: should the journal have lost everything, and the clock
 have gone back, there may be entries before where we were."""
@@ -82,6 +86,8 @@ class Storer:
         self._held: dict[int, Held] = {}
         self._busy = False
         self._surplus = 0
+        self._remove_at = 0.0
+        self._removed_late = False
         self._away_since: float | None = None
         self._renew_now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,6 +123,7 @@ class Storer:
         storing.cancel()
         await asyncio.wait(self._tasks, timeout=1.0)
         with suppress(JournalUnavailable):
+            await self._remove()
             await self._journal.leave(self.name)
 
     async def _keep_leases(self) -> None:
@@ -218,8 +225,9 @@ class Storer:
                 held.epoch = await self._store.claim_shard(held.shard)
                 self._there()
                 self.figures["taken"] += 1
-        self.figures["removed_late"] += await self._remove()
         now = asyncio.get_running_loop().time()
+        if now >= self._remove_at:
+            await self._remove()
         ready: dict[int, int] = {}
         for shard, held in self._held.items():
             held.stuck = now < held.still_until
@@ -230,6 +238,7 @@ class Storer:
             return
         found = await self._journal.read(ready, limit=self._limit, size=READ_BYTES)
         if not found:
+            await self._remove()
             await self._wait(ready)
             return
         begun = asyncio.get_running_loop().time()
@@ -238,7 +247,6 @@ class Storer:
             await self._store_pieces(self._pieces(found))
         finally:
             self._busy = False
-        await self._remove()
         if self._linger and not self._stopping:
             await asyncio.sleep(min(self._linger, (asyncio.get_running_loop().time() - begun) / 2))
 
@@ -355,16 +363,22 @@ class Storer:
             if any(piece.held is self._held.get(shard) for piece in part):
                 self._lose(shard, "another node has claimed it")
 
-    async def _remove(self) -> int:
-        """What is stored by now, of all shards at once; how many shards had something."""
+    async def _remove(self) -> None:
+        """What is stored by now, of all shards at once."""
         last = {shard: held.untrimmed for shard, held in self._held.items() if held.untrimmed is not None}
         if last:
-            await self._journal.stored(last)
+            try:
+                await self._journal.stored(last)
+            except JournalUnavailable:
+                self._removed_late = True
+                raise
+            self._remove_at = asyncio.get_running_loop().time() + REMOVE_EVERY
+            self.figures["removed_late"] += self._removed_late * len(last)
+            self._removed_late = False
             for shard, entry in last.items():
                 held = self._held.get(shard)
                 if held is not None and held.untrimmed is entry:
                     held.untrimmed = None
-        return len(last)
 
     async def _set_aside(self, piece: Piece, reason: str) -> None:
         """Where there is no room among the poisoned the shard stands still: without a trace no message is given up."""
