@@ -28,7 +28,7 @@ _HEADERS = {
     "Permissions-Policy": ", ".join(
         f"{one}=()"
         for one in (
-            *("accelerometer", "autoplay", "bluetooth", "browsing-topics", "camera", "display-capture", "geolocation"),
+            *("accelerometer", "autoplay", "camera", "display-capture", "geolocation"),
             *("gyroscope", "hid", "magnetometer", "microphone", "midi", "payment", "screen-wake-lock", "serial", "usb"),
         )
     ),

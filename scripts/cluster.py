@@ -22,12 +22,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.backends import MariaDb, Redis
-from scripts.processes import DidNotStart, Process
+from scripts.processes import DidNotStart, Process, free_port
 
 Address = tuple[str, int]
 ANY: Address = ("127.0.0.1", 0)
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 """What Redis needs where messages are acknowledged for being in it (`store.accept: journal`)."""
+WEB_CHAT_LOOKS_AT = 8083
+"""The port on which the web chat finds MQTT unless it is told another."""
 ALDIS = Path(sys.executable).with_name("aldis")
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -145,6 +147,16 @@ class Cluster:
         ]
         self.accounts = Aldis(self, "accounts", "accounts", mqtt=ANY, ws=ANY, http=port(8000))
         self.balancer = Balancer(self, mqtt=port(1883), ws=port(8083)) if balancer else None
+        self._say_where_mqtt_is(fixed)
+
+    def _say_where_mqtt_is(self, fixed: bool) -> None:
+        """To the web chat, which the accounts serve: they have no listener for MQTT. So the balancer's port is chosen
+        now; with nodes alone on ports of their own choice there is nothing to say."""
+        if self.balancer is not None and not fixed:
+            self.balancer.ws = "127.0.0.1", free_port()
+        entry = self.nodes[0] if self.balancer is None else self.balancer
+        if entry.ws[1] not in (0, WEB_CHAT_LOOKS_AT):
+            self.accounts.settings["web.mqtt_url"] = f"ws://{_text(entry.ws)}"
 
     @property
     def processes(self) -> list[Process]:
@@ -214,6 +226,8 @@ def _tell(cluster: Cluster) -> None:
     for one in cluster.nodes:
         print(f"{one.name:10} mqtt://{_text(one.mqtt)}  ws://{_text(one.ws)}  http://{_text(one.http)}/readyz")
     print(f"{'accounts':10} http://{_text(cluster.accounts.http)}/docs")
+    if cluster.balancer is not None or "web.mqtt_url" in cluster.accounts.settings:
+        print(f"{'web chat':10} http://{_text(cluster.accounts.http)}/")
     if cluster.balancer is not None:
         print(f"{'balancer':10} mqtt://{_text(cluster.balancer.mqtt)}  ws://{_text(cluster.balancer.ws)}")
     print(f"{'mariadb':10} 127.0.0.1:{cluster.mysql.port}")

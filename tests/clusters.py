@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scripts.cluster import Address, Cluster
 from tests.servers import Aldis
+from tests.wire import TcpStream
 
 
 class Entrance(Aldis):
@@ -16,6 +17,10 @@ class Entrance(Aldis):
     def __init__(self, mqtt: Address, ws: Address, http: Address) -> None:
         self.mqtt, self.ws, self.http = mqtt, ws, http
         self.authority = None
+
+    def stream(self, *, receive_buffer: int | None = None) -> TcpStream:
+        """It has no log of its own, so `end_of` is not for it."""
+        return TcpStream(self.mqtt, receive_buffer)
 
 
 def entrances(cluster: Cluster) -> list[Entrance]:

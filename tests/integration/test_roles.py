@@ -140,7 +140,7 @@ def test_the_accounts_behind_tls(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         said = "".join(iter(process.stdout.readline, "ready\n"))
-        found = re.search(r"^REST API +(https://127\.0\.0\.1:\d+)/docs\n$", said)
+        found = re.search(r"^REST API +(https://127\.0\.0\.1:\d+)/docs\nweb chat +\1/\n$", said)
         assert found, said
         context = ssl.create_default_context(cafile=tmp_path / "tls" / "ca.pem")
         with urllib.request.urlopen(found[1] + "/readyz", timeout=10, context=context) as answer:
