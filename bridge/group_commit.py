@@ -16,7 +16,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
+from aldis.bridge.write_task import WriteTask
 from aldis.broker.ports import Batch, Committed, CursorMove, Delivered, NewMessage, Read, Store, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ class _Collected:
         return Batch(self.messages, list(self.moves.values()), list(self.delivered.values()), list(self.reads.values()))
 
 
-class GroupCommit:
+class GroupCommit(WriteTask):
     """The one writer of a node.
 
     `on_committed(batch, committed)` is called in the event loop, once per batch, in the order of the commits; what it
@@ -55,9 +57,6 @@ class GroupCommit:
     `on_recovered()` when it has taken a batch again; `on_measured(seconds, messages)` for each batch, seconds from its
     first attempt on. A batch holds at most `limit` messages and
     `BATCH_BYTES` of content, or one message.
-
-    While commits follow one another, each waits for half as long as the last one took, at most `linger` seconds, so
-    that more messages share it; the first one after a pause waits for nobody.
 
     What was handed over is kept until the store has taken it or the process ends; nobody may acknowledge it before
     `on_committed`. While the store is unavailable messages pile up here: the caller bounds them by `pending`.
@@ -75,11 +74,14 @@ class GroupCommit:
         limit: int = 1_000,
         linger: float = 0.0,
     ) -> None:
+        super().__init__("group commit", StoreUnavailable)
         self._store = store
         self._on_committed = on_committed
         self._on_unavailable = on_unavailable
         self._on_recovered = on_recovered
         self._on_measured = on_measured
+        self.meanwhile = "nothing is acknowledged until it is back"
+        """What it means, in the log, that the store takes nothing."""
         self.configure(retry=retry, limit=limit, linger=linger)
         self._open = _Collected()
         self._full: deque[_Collected] = deque()
@@ -88,18 +90,8 @@ class GroupCommit:
         self._finished = 0
         self._running: Batch | None = None
         self._running_pairs: set[tuple[str, str]] | None = None
-        self._idle: asyncio.Future[None] | None = None
         self._flushes: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = False
         self._stopped = False
-        self._trouble: Exception | None = None
-
-    def configure(self, *, retry: float, limit: int, linger: float) -> None:
-        """Sets what may change at any time; it holds from the next batch or attempt."""
-        self._retry = retry
-        self._limit = limit
-        self._linger = linger
 
     @property
     def pending(self) -> int:
@@ -119,11 +111,6 @@ class GroupCommit:
         if self._running_pairs is None:  # asked seldom, and not for most batches
             self._running_pairs = {(message.sender, message.recipient) for message in self._running.messages}
         return (sender, recipient) in self._running_pairs
-
-    def start(self) -> None:
-        """Starts the writer in the running loop. What was handed over before is committed first."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="group commit")
 
     def append(self, message: NewMessage) -> None:
         """Hands over a message; messages are committed in the order of these calls."""
@@ -192,12 +179,7 @@ class GroupCommit:
     async def stop(self, timeout: float = 10.0) -> None:
         """Commits what is there for at most `timeout` seconds, then ends. What is left over was never acknowledged, so
         its senders still have it; how much it was is logged. `append` and the like have no effect from now on."""
-        self._stopping = True
-        if self._task is not None and not self._task.done():
-            self._wake()
-            await asyncio.wait([self._task], timeout=timeout)
-            if self._task.cancel():
-                await asyncio.wait([self._task], timeout=1.0)
+        await self._end(timeout)
         self._stopped = True
         if self._pending:
             logger.warning("stopped with %d messages neither committed nor acknowledged", self._pending)
@@ -206,25 +188,14 @@ class GroupCommit:
             if not done.done():
                 done.set_exception(StoreUnavailable("the writer has stopped"))
 
-    def _wake(self) -> None:
-        idle, self._idle = self._idle, None
-        if idle is not None and not idle.done():
-            idle.set_result(None)
+    async def _write(self) -> bool:
+        collected = self._take()
+        if collected is not None:
+            await self._finish(collected.batch())
+        return collected is not None
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            collected = self._take()
-            if collected is not None:
-                begun = loop.time()
-                await self._finish(collected.batch())
-                if self._linger and self._open and not (self._full or self._stopping):
-                    await asyncio.sleep(min(self._linger, (loop.time() - begun) / 2))
-            elif self._stopping:
-                return
-            else:
-                self._idle = loop.create_future()
-                await self._idle
+    def _half_full(self) -> bool:
+        return bool(self._open) and not self._full
 
     def _take(self) -> _Collected | None:
         if self._full:
@@ -239,56 +210,29 @@ class GroupCommit:
         self._begun += 1
         begun = time.perf_counter()
         self._running, self._running_pairs = batch, None
-        committed = await self._commit(batch)
+        committed = await self._insist(partial(self._store.commit, batch), len(batch.messages))
         self._running = None
         if self._on_measured is not None:
-            _call("on_measured", self._on_measured, time.perf_counter() - begun, len(batch.messages))
+            self._call("on_measured", self._on_measured, time.perf_counter() - begun, len(batch.messages))
         self._finished += 1
         self._pending -= len(batch.messages)
-        _call("on_committed", self._on_committed, batch, committed)
+        self._call("on_committed", self._on_committed, batch, committed)
         while self._flushes and self._flushes[0][0] <= self._finished:
             _, done = self._flushes.popleft()
             if not done.done():
                 done.set_result(None)
 
-    async def _commit(self, batch: Batch) -> Committed:
-        while True:
-            try:
-                committed = await self._store.commit(batch)
-            except StoreUnavailable as error:
-                self._refused(error)
-            except Exception as error:
-                # A bug, ours or the driver's. Dropping the batch would lose messages whose senders then wait for
-                # ever, so it is kept like any other; every attempt is logged, because nothing heals a bug.
-                logger.exception("a commit of %d messages failed unexpectedly and is repeated", len(batch.messages))
-                self._refused(error)
-            else:
-                self._taken()
-                return committed
-            await asyncio.sleep(self._retry)
+    def _begin_trouble(self, error: Exception) -> None:
+        logger.error(
+            "the store is unavailable, %s; trying every %g s: %s",
+            self.meanwhile,
+            self._retry,
+            str(error) or type(error).__name__,
+        )
+        if self._on_unavailable is not None:
+            self._call("on_unavailable", self._on_unavailable, error)
 
-    def _refused(self, error: Exception) -> None:
-        if self._trouble is None:
-            self._trouble = error
-            logger.error(
-                "the store is unavailable, nothing is acknowledged until it is back; trying every %g s: %s",
-                self._retry,
-                str(error) or type(error).__name__,
-            )
-            if self._on_unavailable is not None:
-                _call("on_unavailable", self._on_unavailable, error)
-
-    def _taken(self) -> None:
-        if self._trouble is not None:
-            self._trouble = None
-            logger.warning("the store is available again, %d messages were waiting", self._pending)
-            if self._on_recovered is not None:
-                _call("on_recovered", self._on_recovered)
-
-
-def _call(name: str, hook: Callable[..., None], *arguments: object) -> None:
-    """The writer outlives what is hung into it."""
-    try:
-        hook(*arguments)
-    except Exception:
-        logger.exception("%s failed; the writer goes on", name)
+    def _end_trouble(self) -> None:
+        logger.warning("the store is available again, %d messages were waiting", self._pending)
+        if self._on_recovered is not None:
+            self._call("on_recovered", self._on_recovered)

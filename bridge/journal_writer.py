@@ -17,10 +17,12 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from aldis.bridge.group_commit import GroupCommit
 from aldis.bridge.journal_entries import encode_entry
 from aldis.bridge.journal_numbers import shard_of
+from aldis.bridge.write_task import WriteTask
 from aldis.broker.journal_ports import Answer, Appended, Journal, JournalUnavailable
 from aldis.broker.ports import NewMessage
 
@@ -33,7 +35,7 @@ KNOWN_SHARDS = 100_000
 """Recipients whose shard is remembered; then they are forgotten."""
 
 
-class JournalWriter:
+class JournalWriter(WriteTask):
     """Keeps `aldis.broker.ports.Writer`; `flush` is that of the group commit: for cursors and receipts.
 
     `on_accepted(messages, answers)` is called in the event loop, once per batch, for what the journal has taken. What
@@ -55,6 +57,7 @@ class JournalWriter:
         on_full: Callable[[bool], None],
         on_measured: Callable[[float, int], None],
     ) -> None:
+        super().__init__("journal writer", JournalUnavailable)
         self._journal = journal
         self._group = group
         self.move = group.move
@@ -66,24 +69,15 @@ class JournalWriter:
         self._on_recovered = on_recovered
         self._on_full = on_full
         self._on_measured = on_measured
-        self._retry, self._limit = 0.5, 500
-        self._name = secrets.token_hex(8)
+        self._writer = secrets.token_hex(8)
         self._number = 0
         self._open: deque[NewMessage] = deque()
         self._parked: dict[int, deque[NewMessage]] = {}
         self._try_parked = 0.0
         self._pending = 0
         self._shards: dict[str, int] = {}
-        self._idle: asyncio.Future[None] | None = None
         self._done = asyncio.Event()
         self._done.set()
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = False
-        self._trouble: Exception | None = None
-
-    def configure(self, *, retry: float, limit: int) -> None:
-        """Sets what may change at any time: seconds between attempts, messages of one append."""
-        self._retry, self._limit = retry, limit
 
     @property
     def pending(self) -> int:
@@ -105,11 +99,6 @@ class JournalWriter:
         """False from the first refused append until the journal has taken a batch again."""
         return self._trouble is None
 
-    def start(self) -> None:
-        """Starts the writer in the running loop. What was handed over before is appended first."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="journal writer")
-
     def append(self, message: NewMessage) -> None:
         """Hands over a message; messages to one recipient are accepted in the order of these calls."""
         if self._stopping:
@@ -127,34 +116,21 @@ class JournalWriter:
 
     async def stop(self, timeout: float = 10.0) -> None:
         """Appends what is there for at most `timeout` seconds, then ends. What is left over was never acknowledged."""
-        self._stopping = True
-        if self._task is not None and not self._task.done():
-            self._wake()
-            await asyncio.wait([self._task], timeout=timeout)
-            if self._task.cancel():
-                await asyncio.wait([self._task], timeout=1.0)
+        await self._end(timeout)
         if self._pending:
             logger.warning("stopped with %d messages neither accepted nor acknowledged", self._pending)
 
-    def _wake(self) -> None:
-        idle, self._idle = self._idle, None
-        if idle is not None and not idle.done():
-            idle.set_result(None)
+    async def _write(self) -> bool:
+        batch = self._take(asyncio.get_running_loop().time())
+        if batch:
+            await self._finish(batch)
+        return bool(batch)
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            batch = self._take(loop.time())
-            if batch:
-                await self._finish(batch)
-            elif self._stopping and not self._parked:
-                return
-            else:
-                self._idle = loop.create_future()
-                handle = loop.call_at(self._try_parked, self._wake) if self._parked else None
-                await self._idle
-                if handle is not None:
-                    handle.cancel()
+    def _half_full(self) -> bool:
+        return 0 < len(self._open) < self._limit
+
+    def _due(self) -> float | None:
+        return self._try_parked if self._parked else None
 
     def _take(self, now: float) -> list[NewMessage]:
         batch: list[NewMessage] = []
@@ -200,8 +176,10 @@ class JournalWriter:
             )
             for one in batch
         ]
-        answers = await self._append(appended)
-        _call("on_measured", self._on_measured, loop.time() - begun, len(batch))
+        self._number += 1
+        append = partial(self._journal.append, self._writer, self._number, appended)
+        answers: list[Answer | None] = await self._insist(append, len(appended))
+        self._call("on_measured", self._on_measured, loop.time() - begun, len(batch))
         if None in answers or self._parked:
             self._sort_out(batch, answers, loop.time())
             batch = [one for one, answer in zip(batch, answers, strict=True) if answer is not None]
@@ -209,7 +187,7 @@ class JournalWriter:
         self._pending -= len(taken)
         if not self._pending:
             self._done.set()
-        _call("on_accepted", self._on_accepted, batch, taken)
+        self._call("on_accepted", self._on_accepted, batch, taken)
 
     def _sort_out(self, batch: list[NewMessage], answers: Iterable[Answer | None], now: float) -> None:
         """Puts what a full shard has refused in front of what waits for it already; a shard for which nothing waits any
@@ -230,36 +208,15 @@ class JournalWriter:
         elif was_full and not self._parked:
             logger.warning("the journal has room again")
         if was_full is not bool(self._parked):
-            _call("on_full", self._on_full, bool(self._parked))
+            self._call("on_full", self._on_full, bool(self._parked))
 
-    async def _append(self, appended: list[Appended]) -> list[Answer | None]:
-        self._number += 1
-        while True:
-            try:
-                answers = await self._journal.append(self._name, self._number, appended)
-            except JournalUnavailable as error:
-                self._refused(error)
-            except Exception as error:
-                # A bug. Dropping the batch would lose messages whose senders then wait for ever; every attempt is
-                # logged, because nothing heals it.
-                logger.exception("an append of %d messages failed unexpectedly and is repeated", len(appended))
-                self._refused(error)
-            else:
-                self._taken()
-                return answers
-            await asyncio.sleep(self._retry)
+    def _begin_trouble(self, error: Exception) -> None:
+        logger.error("the journal is unavailable, no message is acknowledged until it is back: %s", error)
+        self._call("on_unavailable", self._on_unavailable, error)
 
-    def _refused(self, error: Exception) -> None:
-        if self._trouble is None:
-            self._trouble = error
-            logger.error("the journal is unavailable, no message is acknowledged until it is back: %s", error)
-            _call("on_unavailable", self._on_unavailable, error)
-
-    def _taken(self) -> None:
-        if self._trouble is not None:
-            self._trouble = None
-            logger.warning("the journal is available again, %d messages were waiting", self._pending)
-            _call("on_recovered", self._on_recovered)
+    def _end_trouble(self) -> None:
+        logger.warning("the journal is available again, %d messages were waiting", self._pending)
+        self._call("on_recovered", self._on_recovered)
 
 
 def _move(waiting: deque[NewMessage], batch: list[NewMessage], portion: int, size: int) -> int:
@@ -269,11 +226,3 @@ def _move(waiting: deque[NewMessage], batch: list[NewMessage], portion: int, siz
         size += len(batch[-1].content)
         portion -= 1
     return size
-
-
-def _call(name: str, hook: Callable[..., None], *arguments: object) -> None:
-    """The writer outlives what is hung into it."""
-    try:
-        hook(*arguments)
-    except Exception:
-        logger.exception("%s failed; the writer goes on", name)

@@ -235,8 +235,8 @@ return 1
 """,
 )
 
-# ARGV[2] to [4]: entries, bytes, `PLACE`; then shard and position to go on behind of each. Answers numbers, shard, count,
-# and of each entry position, mid, bytes; and all entries as they are kept, one after the other.
+# ARGV[2] to [4]: entries, bytes, `PLACE`; then shard and position to go on behind of each. Answers numbers: shard,
+# count, and of each entry position, mid, bytes; and all entries as they are kept, one after the other.
 READ = script(
     "#!lua flags=no-writes\n",
     COMMON,

@@ -96,6 +96,7 @@ class AccountsServer:
             limit=settings.limits.commit_batch,
             linger=settings.timeouts.commit_linger,
         )
+        self._writer.meanwhile = "the server's own messages wait until it is back"
         self._writer.start()
         self._files = FileStorage(settings, self._accounts)
         services = assemble(

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+GOES_ON = "messages are acknowledged by the journal, and neither delivered nor read until it is back"
+"""What it means that the store takes nothing."""
+
 _LOOK_EVERY = 0.5
 _SAY_EVERY = 10.0
 
@@ -57,9 +60,9 @@ class JournalSide:
             self.writer.start()
 
     def configure(self, limits: Limits, timeouts: Timeouts) -> None:
-        self.storer.configure(retry=timeouts.commit_retry, limit=limits.commit_batch, linger=timeouts.commit_linger)
-        if self.writer is not None:
-            self.writer.configure(retry=timeouts.commit_retry, limit=limits.commit_batch)
+        for one in (self.storer, self.writer):
+            if one is not None:
+                one.configure(retry=timeouts.commit_retry, limit=limits.commit_batch, linger=timeouts.commit_linger)
 
     async def emptied(self, seconds: float) -> None:
         """Where this node does not accept into the journal: returns when nothing is in it and nobody else puts anything
@@ -161,6 +164,7 @@ async def open_journal(settings: Settings, inboxes: Inboxes, group: GroupCommit)
             on_measured=lambda seconds, _: figures.accept_seconds.observe(seconds),
         )
         inboxes.writer = writer
+        group.meanwhile = GOES_ON
     side = JournalSide(journal, storer, store, writer, inboxes.now_ms)
     side.configure(settings.limits, settings.timeouts)
     return side

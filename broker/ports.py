@@ -84,8 +84,7 @@ class Read(msgspec.Struct, gc=False):
 class Batch(msgspec.Struct):
     """What one group commit makes durable, all or nothing.
 
-    `shards` are (shard, epoch), each shard once: the batch is committed only while nobody has claimed any of them since
-    (`claim_shard`)."""
+    `shards` are (shard, epoch): the batch is committed only while nobody has claimed any since (`claim_shard`)."""
 
     messages: list[NewMessage] = []
     moves: list[CursorMove] = []
@@ -185,8 +184,7 @@ class StoreUnavailable(Exception):
 
 
 class ShardLost(Exception):
-    """Somebody else has claimed `shards`: their epochs are no longer those that the batch names. Nothing is stored, and
-    without what belongs to them the rest may be."""
+    """Somebody else has claimed `shards`: their epochs are not those that the batch names. Nothing is stored."""
 
     def __init__(self, lost: Sequence[tuple[int, int]]) -> None:
         super().__init__("not current: " + ", ".join(f"epoch {epoch} of shard {shard}" for shard, epoch in lost))

@@ -222,7 +222,7 @@ async def test_the_same_batch_is_tried_again_and_nothing_overtakes_it() -> None:
 
 async def test_one_line_when_trouble_begins_and_one_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
     store, heard = FlakyStore([StoreUnavailable("disk full")] * 4), Heard()
-    with caplog.at_level(logging.DEBUG, logger="aldis.bridge.group_commit"):
+    with caplog.at_level(logging.DEBUG, logger="aldis.bridge"):
         async with writing(store, heard) as writer:
             writer.append(chat(content=b'{"body":"secret"}'))
             await writer.flush()

@@ -18,6 +18,7 @@ from aldis.bridge.memory import MemoryStore
 from aldis.bridge.memory_journal import JournalBoard, MemoryJournal
 from aldis.broker.journal_ports import Answer, Appended, JournalUnavailable
 from aldis.broker.ports import CursorMove, NewMessage
+from tests.contract.journals import read
 from tests.contract.stores import chat
 from tests.unit.bridge.test_storer import soon
 
@@ -55,12 +56,11 @@ class FlakyJournal(MemoryJournal):
         return answers
 
     async def kept(self, user: str) -> list[int]:
-        entries = await self.read(shard_of(user, SHARDS), after=0, limit=10_000, size=1 << 30)
-        return [int(decode_entry(entry.data).content) for entry in entries]
+        return [int(decode_entry(entry.data).content) for entry in await read(self, shard_of(user, SHARDS))]
 
     async def make_room(self, user: str) -> None:
         shard = shard_of(user, SHARDS)
-        await self.stored({shard: (await self.read(shard, after=0, limit=10_000, size=1 << 30))[-1]})
+        await self.stored({shard: (await read(self, shard))[-1]})
 
 
 class Heard:
