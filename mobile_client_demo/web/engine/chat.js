@@ -1,0 +1,330 @@
+// The web chat without a page: what a user interface may see and do.
+import { Account } from "./account.js";
+import { newId } from "./bytes.js";
+import { empty } from "./conversation.js";
+import { Database, Elsewhere } from "./database.js";
+import { ChatError } from "./errors.js";
+import { SEALED_SENDING } from "./keyring.js";
+import { findPlace } from "./place.js";
+import { platform } from "./platform.js";
+import { Rest, escaped } from "./rest.js";
+import { Session, SignedOut } from "./session.js";
+import { Tabs } from "./tabs.js";
+import { SERVER, contacts, items } from "./view.js";
+
+export { ChatError } from "./errors.js";
+
+const FRAME = 16;
+const NO_REQUESTS = Object.freeze({ incoming: Object.freeze([]), outgoing: Object.freeze([]) });
+const OFF = Object.freeze({ state: "offline", since: 0, retryAt: null, reason: null });
+
+/**
+ * @typedef {object} ChatState a frozen snapshot
+ * @property {"starting"|"signed-out"|"ready"|"elsewhere"|"unusable"} phase
+ * @property {string|null} reason for people
+ * @property {boolean} secure
+ * @property {{user: string, name: string, device: string}|null} me
+ * @property {import("./link.js").LinkState} link
+ * @property {ReadonlyArray<import("./view.js").Contact>} contacts
+ * @property {{incoming: ReadonlyArray<object>, outgoing: ReadonlyArray<object>}} requests
+ * @property {number} waiting messages in the outbox
+ * @property {number} unread in all conversations that are not muted
+ */
+
+/** Fires "change" when `state` or a conversation was replaced, and "message" (detail: user, name, text, key). */
+export class Chat extends EventTarget {
+  #base;
+  #db = null;
+  #session = null;
+  #rest = null;
+  #tabs = null;
+  /** @type {Account|null} */
+  #account = null;
+  #phase = "starting";
+  #reason = null;
+  #due = null;
+  #views = new Map();
+  #visible = true;
+  /** @type {ChatState} */
+  state;
+
+  /** @param {{base?: string}} [how] `base`: the origin of the REST API, the page's own unless given */
+  constructor({ base = location.origin } = {}) {
+    super();
+    this.#base = base;
+    this.state = this.#snapshot();
+  }
+
+  /** Reads what this browser knows; the phase is another one afterwards. */
+  async open() {
+    try {
+      this.#db = await Database.open();
+    } catch (error) {
+      return this.#become("unusable", `This browser keeps no data for this page, and without it no message is safe: ${error.message}`);
+    }
+    this.#db.onlost = () => this.#become("unusable", "The browser has taken this page's data away. Load the page again.");
+    this.#session = new Session(this.#db);
+    this.#rest = new Rest(this.#base, this.#session);
+    this.#session.use(this.#rest);
+    this.#session.onend = (reason) => this.#signedOut(reason);
+    this.#tabs = new Tabs(newId());
+    this.#tabs.onleave = () => this.#left();
+    addEventListener("online", () => this.#account?.link.now());
+    if (await this.#tabs.claim()) await this.#enter();
+    else this.#become("elsewhere", null);
+  }
+
+  /** Brings the chat from another tab to this one. */
+  async takeOver() {
+    if (this.#phase !== "elsewhere") return;
+    await this.#tabs.take();
+    await this.#enter();
+  }
+
+  async #enter() {
+    await this.#db.hold(newId());
+    if ((await this.#session.load()) === null) this.#become("signed-out", null);
+    else await this.#begin();
+  }
+
+  async #begin() {
+    this.#account?.stop();
+    const account = new Account({
+      db: this.#db, rest: this.#rest, session: this.#session, place: () => findPlace(this.#db, this.#base),
+      changed: () => this.#changed(), message: (detail) => this.dispatchEvent(new CustomEvent("message", { detail })),
+    });
+    this.#account = account;
+    await account.start();
+    await account.visible(this.#visible);
+    this.#become("ready", null);
+  }
+
+  async #left() {
+    this.#account?.stop();
+    this.#account = null;
+    this.#become("elsewhere", null);
+  }
+
+  #signedOut(reason) {
+    this.#account?.stop();
+    this.#account = null;
+    this.#become("signed-out", reason);
+  }
+
+  // What a page sees
+
+  #become(phase, reason) {
+    this.#phase = phase;
+    this.#reason = reason;
+    this.#tell();
+  }
+
+  #changed() {
+    this.#due ??= setTimeout(() => this.#tell(), FRAME);
+  }
+
+  #tell() {
+    clearTimeout(this.#due);
+    this.#due = null;
+    this.#views.clear();
+    this.state = this.#snapshot();
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #snapshot() {
+    const account = this.#account;
+    const login = account && this.#session.login;
+    const list = login ? contacts({ ...account, me: account.me }) : Object.freeze([]);
+    return Object.freeze({
+      phase: this.#phase, reason: this.#reason, secure: globalThis.isSecureContext === true,
+      me: login ? Object.freeze({ user: login.user, name: login.name, device: login.device }) : null,
+      link: account ? Object.freeze({ ...account.link.state }) : OFF,
+      contacts: list,
+      requests: account ? frozen(account.people.requests) : NO_REQUESTS,
+      waiting: account?.outbox.size ?? 0,
+      unread: list.reduce((sum, one) => sum + (one.muted ? 0 : one.unread), 0),
+    });
+  }
+
+  /** @param {string} user @returns {import("./view.js").ConversationView} */
+  conversation(user) {
+    if (!this.#views.has(user)) this.#views.set(user, this.#view(user));
+    return this.#views.get(user);
+  }
+
+  #view(user) {
+    const account = this.#account;
+    if (account === null) return Object.freeze({ user, items: Object.freeze([]), more: false, loading: false, error: null });
+    const now = account.shelf.get(user) ?? empty(user);
+    if (!now.loaded) void account.shelf.touch(user).catch(() => {}); // only to show it; whoever writes is told
+    const overlay = {
+      sending: account.outbox.sending, transferOf: (key) => account.transfers.of(key), urlOf: account.urlOf,
+    };
+    return Object.freeze({
+      user, items: items(now, overlay), more: now.deeper || (!now.complete && user !== SERVER),
+      loading: !now.loaded || account.history.isLoading(user), error: account.history.errors.get(user) ?? null,
+    });
+  }
+
+  // The login
+
+  /** @param {{user: string, password: string, name?: string}} who */
+  async register({ user, password, name }) {
+    const body = { user_id: user, password, ...(name ? { name } : {}) };
+    // once, however often the answer is lost and the same is asked again
+    const headers = { "Idempotency-Key": newId() };
+    await this.#rest.call("POST", "/v1/users", body, { open: true, headers });
+    await this.login({ user, password });
+  }
+
+  /** @param {{user: string, password: string}} who */
+  async login(who) {
+    this.#account?.stop();
+    this.#account = null;
+    await this.#own(() => this.#session.start(who));
+    await this.#begin();
+    this.#session.describe(platform(navigator.userAgent)).then(() => this.#changed(), () => {}); // only names
+  }
+
+  /** Ends the login and forgets everything that this browser has of it. */
+  async logout() {
+    await this.#ending(() => this.#rest.call("POST", "/v1/logout", undefined, { patience: 5_000 }).catch(unlessPassing));
+  }
+
+  async logoutEverywhere() {
+    await this.#ending(() => this.#rest.call("POST", "/v1/account/logout"));
+  }
+
+  async deleteAccount(password) {
+    await this.#ending(() => this.#rest.call("POST", "/v1/account/deletion", { password }));
+  }
+
+  async #ending(call) {
+    this.#in();
+    try {
+      await call();
+    } catch (error) {
+      if (!(error instanceof SignedOut)) throw error;
+    }
+    this.#account?.stop();
+    this.#account = null;
+    await this.#own(() => this.#session.wipe());
+    this.#become("signed-out", null);
+  }
+
+  async changePassword(old, password) {
+    this.#in();
+    await this.#rest.call("PUT", "/v1/account/password", { old_password: old, password });
+  }
+
+  #in() {
+    if (this.#account === null) throw new ChatError("signed-out", "Log in first.");
+    return this.#account;
+  }
+
+  // What another tab has taken is no fault of anybody's.
+  async #own(what) {
+    try {
+      return await what();
+    } catch (error) {
+      if (!(error instanceof Elsewhere)) throw error;
+      await this.#left();
+      throw new ChatError("elsewhere", "The chat is open in another tab.");
+    }
+  }
+
+  // The conversation
+
+  openConversation = (user) => this.#own(async () => this.#in().look(user));
+  loadOlder = (user) => this.#own(async () => (user === SERVER ? this.#deepen(user) : this.#in().history.older(user)));
+  typing = async (user) => this.#in().typing(user);
+
+  #deepen = async (user) => {
+    if (this.#in().shelf.get(user)?.deeper) await this.#in().shelf.deepen(user, 100);
+  };
+
+  /** Whether somebody can see this page. @param {boolean} is */
+  async visible(is) {
+    this.#visible = is;
+    await this.#own(async () => this.#account?.visible(is));
+  }
+
+  /** "Try now". */
+  async reconnect() {
+    this.#in().link.now();
+  }
+
+  #writable(user) {
+    const { me, people, keyring } = this.#in();
+    if (user === me) return;
+    if (user === SERVER) throw new ChatError("read-only", "Nobody reads answers to announcements.");
+    if (people.find(user)?.state === "blocked") throw new ChatError("blocked", "You have blocked this person.");
+    if (!people.isFriend(user)) throw new ChatError("not-friends", "You are not friends.");
+    if (keyring.sealed(user)) throw new ChatError("sealed", SEALED_SENDING);
+  }
+
+  async sendText(user, text) {
+    this.#writable(user);
+    if (text.trim() === "") throw new ChatError("empty", "There is nothing to send.");
+    await this.#own(() => this.#in().outbox.text(user, text));
+  }
+
+  /** @param {string} user @param {File} file */
+  async sendFile(user, file) {
+    this.#writable(user);
+    await this.#own(async () => {
+      await this.#in().outbox.file(user, file);
+      await this.#in().addresses(user);
+    });
+  }
+
+  retry = (key) => this.#own(async () => this.#in().outbox.retry(key));
+  discard = (key) => this.#own(async () => this.#in().outbox.discard(key));
+  download = (key) => this.#own(async () => this.#in().download(key));
+  cancelTransfer = async (key) => this.#in().transfers.cancel(key);
+
+  mute = (user, is) => this.#own(async () =>
+    this.#in().shelf.change([], async (draft) => draft.set(user, { ...draft.get(user), muted: Boolean(is) })));
+
+  // People
+
+  requestFriend = (user) => this.#own(async () => this.#in().people.request(user));
+  accept = (user) => this.#own(async () => this.#in().people.accept(user));
+  decline = (user) => this.#own(async () => this.#in().people.decline(user));
+  unfriend = (user) => this.#own(async () => this.#in().people.unfriend(user));
+  block = (user) => this.#own(async () => this.#in().people.block(user));
+  unblock = (user) => this.#own(async () => this.#in().people.unblock(user));
+  rotateKey = (user) => this.#own(async () => this.#in().people.rotate(user));
+
+  // Devices
+
+  /** @returns {Promise<{device: string, name: string, created: number|null, lastSeen: number|null, loggedIn: boolean, current: boolean}[]>} */
+  async devices() {
+    this.#in();
+    const all = await this.#rest.list("/v1/devices");
+    return all.map((one) => ({
+      device: one.device_id, name: one.name, created: one.created ?? null, lastSeen: one.last_seen, loggedIn: one.logged_in,
+      current: one.current,
+    }));
+  }
+
+  async renameDevice(device, name) {
+    this.#in();
+    await this.#rest.call("PATCH", `/v1/devices/${escaped(device)}`, { name });
+  }
+
+  /** Ends what this device may do. If it is this one, the login is over. */
+  async removeDevice(device) {
+    const own = device === this.#session.login?.device;
+    const call = () => this.#rest.call("DELETE", `/v1/devices/${escaped(device)}`);
+    if (own) await this.#ending(call);
+    else await call();
+  }
+}
+
+const unlessPassing = (error) => {
+  if (!(error instanceof ChatError)) throw error;
+};
+
+const frozen = ({ incoming, outgoing }) =>
+  Object.freeze({ incoming: Object.freeze([...incoming]), outgoing: Object.freeze([...outgoing]) });
