@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlencode
 
 import msgspec
-from litestar import get, post
+from litestar import Response, get, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from aldis.accounts_api.authentication import Caller, GivenServices
@@ -19,6 +18,7 @@ from aldis.accounts_api.bodies import (
     NewBroadcast,
 )
 from aldis.accounts_api.media import IdempotencyKey, needs_json
+from aldis.accounts_api.paging import following, linked
 from aldis.accounts_api.problems import declared
 from aldis.bridge.accounts.errors import NotWithOneself
 from aldis.bridge.accounts.records import Broadcast, Listed
@@ -36,13 +36,11 @@ async def users(
     services: GivenServices,
     after: Annotated[str, QueryParameter(max_length=64, description="The last user id of the page before.")] = "",
     limit: Limit = 100,
-) -> AdminUsers:
+) -> Response[AdminUsers]:
     """In the order of their ids, the deleted ones among them."""
     listed = await services.accounts.administration.users(after=after, limit=limit + 1)
-    following = None
-    if len(listed) > limit:
-        following = f"/v1/admin/users?{urlencode({'after': listed[limit - 1].user_id, 'limit': limit})}"
-    return AdminUsers(users=[_user(one) for one in listed[:limit]], next=following)
+    more = following("/v1/admin/users", after=listed[limit - 1].user_id, limit=limit) if len(listed) > limit else None
+    return linked(AdminUsers(users=[_user(one) for one in listed[:limit]], next=more), more)
 
 
 @get("/users/{user_id:str}", summary="One user", tags=TAGS, responses=declared(400, 401, 403, 404, 429, 503))
@@ -125,13 +123,13 @@ async def broadcasts(
     services: GivenServices,
     before: Annotated[str, QueryParameter(max_length=36, description="The last id of the page before.")] = "",
     limit: Limit = 100,
-) -> BroadcastList:
+) -> Response[BroadcastList]:
     """The newest first."""
     found = await services.accounts.broadcasts.newest(before=before, limit=limit + 1)
-    following = None
+    more = None
     if len(found) > limit:
-        following = f"/v1/admin/broadcasts?{urlencode({'before': found[limit - 1].broadcast_id, 'limit': limit})}"
-    return BroadcastList(broadcasts=[_broadcast(one) for one in found[:limit]], next=following)
+        more = following("/v1/admin/broadcasts", before=found[limit - 1].broadcast_id, limit=limit)
+    return linked(BroadcastList(broadcasts=[_broadcast(one) for one in found[:limit]], next=more), more)
 
 
 @get(

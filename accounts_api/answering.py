@@ -54,7 +54,8 @@ class BodyTimeout(ASGIMiddleware):
 
 
 class ConditionalGet(ASGIMiddleware):
-    """An ETag on every answer 200 to a GET that comes in one piece, and 304 for who has that answer already."""
+    """An ETag, of the body and the way to the next page, on every answer 200 to a GET that comes in one piece, and 304
+    for who has that answer already."""
 
     scopes = (ScopeType.HTTP,)
 
@@ -76,7 +77,9 @@ class ConditionalGet(ASGIMiddleware):
             first, start = start, None
             if not message["more_body"]:
                 headers = MutableScopeHeaders.from_message(first)
-                tag = f'"{hashlib.sha256(message["body"]).hexdigest()[:32]}"'
+                # a page that was the last one may be followed by another now
+                known_by = message["body"] + headers.get("link", "").encode()
+                tag = f'"{hashlib.sha256(known_by).hexdigest()[:32]}"'
                 headers["etag"] = tag
                 if _matches(tag, known):
                     for name in ("content-length", "content-type"):

@@ -166,8 +166,11 @@ class OutgoingRequest(msgspec.Struct, frozen=True):
 
 
 class FriendRequests(msgspec.Struct, frozen=True):
+    """`next` is the path of the next page, null after the last one."""
+
     incoming: list[IncomingRequest]
     outgoing: list[OutgoingRequest]
+    next: str | None
 
 
 class Key(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from litestar.params import JSONBody, PathParameter
 from aldis.accounts_api.authentication import Authenticated, Caller, GivenServices
 from aldis.accounts_api.bodies import DeviceEntry, DeviceName, IssuedToken, NewToken, TokenInfo
 from aldis.accounts_api.media import IdempotencyKey, needs_json
-from aldis.accounts_api.paging import MOST, After, Limit, page_of
+from aldis.accounts_api.paging import DEFAULT, After, Limit, page_of
 from aldis.accounts_api.problems import declared
 from aldis.accounts_api.services import Services
 from aldis.bridge.accounts.errors import UnknownDevice
@@ -27,7 +27,7 @@ DeviceIdInPath = Annotated[str, PathParameter(description="Percent-encoded, a sl
 
 @get("/devices", summary="My devices", tags=DEVICE_TAGS, responses=declared(400, 401, 429, 503))
 async def devices(
-    caller: Caller, services: GivenServices, after: After = "", limit: Limit = MOST
+    caller: Caller, services: GivenServices, after: After = "", limit: Limit = DEFAULT
 ) -> Response[list[DeviceEntry]]:
     """Every device that has an inbox cursor, a login or a token, by device id."""
     return page_of(
@@ -155,7 +155,7 @@ async def _make_token(data: NewToken, caller: Authenticated, services: Services)
 
 @get("/tokens", summary="My device tokens", tags=TOKEN_TAGS, responses=declared(400, 401, 429, 503))
 async def tokens(
-    caller: Caller, services: GivenServices, after: After = "", limit: Limit = MOST
+    caller: Caller, services: GivenServices, after: After = "", limit: Limit = DEFAULT
 ) -> Response[list[TokenInfo]]:
     """Without the tokens themselves: those are not kept. The oldest first. `last_used` is right to a minute."""
     entries = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Annotated
 
-from litestar import delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.params import JSONBody, PathParameter
 
 from aldis.accounts_api.authentication import Caller, GivenServices
@@ -19,6 +19,7 @@ from aldis.accounts_api.bodies import (
     RelationEntry,
 )
 from aldis.accounts_api.media import needs_json
+from aldis.accounts_api.paging import DEFAULT, After, Limit, following, linked, page
 from aldis.accounts_api.problems import declared
 from aldis.bridge.accounts.records import Relation
 
@@ -45,14 +46,16 @@ async def ask(data: JSONBody[FriendRequest], caller: Caller, services: GivenServ
     return Befriending(user_id=data.to, state="friends" if pair.friends else "requested")
 
 
-@get("/friend-requests", summary="Unanswered requests", tags=TAGS, responses=declared(401, 429, 503))
-async def requests(caller: Caller, services: GivenServices) -> FriendRequests:
-    """Requests to and from the caller that nobody has answered, oldest first."""
-    incoming, outgoing = await services.accounts.lists.requests(caller.user)
-    return FriendRequests(
-        incoming=[IncomingRequest(sender=entry.peer, name=entry.name, created=entry.created) for entry in incoming],
-        outgoing=[OutgoingRequest(to=entry.peer, name=entry.name, created=entry.created) for entry in outgoing],
-    )
+@get("/friend-requests", summary="Unanswered requests", tags=TAGS, responses=declared(400, 401, 429, 503))
+async def requests(
+    caller: Caller, services: GivenServices, after: After = "", limit: Limit = DEFAULT
+) -> Response[FriendRequests]:
+    """Requests to and from the caller that nobody has answered, by the other's user id: `limit` of both together."""
+    found = await services.accounts.lists.requests(caller.user, after=after, limit=limit + 1)
+    more = following("/v1/friend-requests", after=found[limit - 1].peer, limit=limit) if len(found) > limit else None
+    incoming = [IncomingRequest(one.peer, one.name, one.created) for one in found[:limit] if not one.mine]
+    outgoing = [OutgoingRequest(one.peer, one.name, one.created) for one in found[:limit] if one.mine]
+    return linked(FriendRequests(incoming=incoming, outgoing=outgoing, next=more), more)
 
 
 @post(
@@ -80,10 +83,13 @@ async def decline(user_id: Peer, caller: Caller, services: GivenServices) -> Non
     await services.friendships.decline(caller.user, user_id)
 
 
-@get("/relations", summary="Friends and keys", tags=TAGS, responses=declared(401, 429, 503))
-async def relations(caller: Caller, services: GivenServices) -> list[RelationEntry]:
+@get("/relations", summary="Friends and keys", tags=TAGS, responses=declared(400, 401, 429, 503))
+async def relations(
+    caller: Caller, services: GivenServices, after: After = "", limit: Limit = DEFAULT
+) -> Response[list[RelationEntry]]:
     """The caller's friends with the keys shared with each, and whom the caller has blocked, by user id."""
-    return [_entry(relation) for relation in await services.accounts.lists.relations(caller.user)]
+    found = await services.accounts.lists.relations(caller.user, after=after, limit=limit + 1)
+    return page([_entry(one) for one in found], lambda entry: entry.user_id, path="/v1/relations", limit=limit)
 
 
 @delete("/friends/{user_id:str}", summary="End a friendship", tags=TAGS, responses=declared(400, 401, 404, 429, 503))

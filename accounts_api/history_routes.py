@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlencode
 
 import msgspec
 from litestar import MediaType, Response, get
@@ -12,6 +11,7 @@ from litestar.params import QueryParameter
 
 from aldis.accounts_api.authentication import Caller, GivenServices
 from aldis.accounts_api.bodies import USER_ID, HistoryPage
+from aldis.accounts_api.paging import following, linked
 from aldis.accounts_api.problems import declared
 
 TAGS = ["history"]
@@ -65,18 +65,20 @@ async def messages(
     if before is not None and after is not None:
         raise HTTPException(status_code=400, detail="before and after: only one of the two")
     entries, more = await services.accounts.history.page(caller.user, peer, before=before, after=after, limit=limit)
-    following = None
+    rest = None
     if more and entries:
         direction = "after" if after is not None else "before"
-        following = f"/v1/messages?{urlencode({'peer': peer, direction: entries[-1].mid, 'limit': limit})}"
+        rest = following("/v1/messages", **{"peer": peer, direction: entries[-1].mid, "limit": limit})
     page = _Page(
         [
             _Message(entry.mid, entry.created, entry.sender, entry.recipient, msgspec.Raw(entry.content))
             for entry in entries
         ],
-        following,
+        rest,
     )
-    return Response(msgspec.json.encode(page), media_type=MediaType.JSON)  # type: ignore[arg-type]
+    answer = linked(msgspec.json.encode(page), rest)
+    answer.media_type = MediaType.JSON
+    return answer  # type: ignore[return-value]
 
 
 GUARDED = [messages]

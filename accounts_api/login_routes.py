@@ -47,12 +47,18 @@ async def register(
     tags=TAGS,
     status_code=200,
     before_request=needs_json,
-    responses=declared(400, 401, 408, 413, 415, 429, 503),
+    responses=declared(400, 401, 408, 409, 413, 415, 422, 429, 503),
 )
-async def log_in(data: JSONBody[Login], request: AnyRequest, services: GivenServices) -> Tokens:
-    """The access token is the MQTT password of this device. A login the device had before is ended."""
+async def log_in(
+    data: JSONBody[Login], request: AnyRequest, services: GivenServices, idempotency_key: IdempotencyKey = None
+) -> Tokens:
+    """The access token is the MQTT password of this device. A login the device had before is ended; not so by a request
+    with the same Idempotency-Key, which gets the same login, while its refresh token has not been used."""
     address = services.address_of(request)
-    return _tokens(await services.logins.log_in(data.user_id, data.password, data.device_id, address=address))
+    pair = await services.logins.log_in(
+        data.user_id, data.password, data.device_id, address=address, key=idempotency_key
+    )
+    return _tokens(pair)
 
 
 @post(
@@ -63,10 +69,11 @@ async def log_in(data: JSONBody[Login], request: AnyRequest, services: GivenServ
     before_request=needs_json,
     responses=declared(400, 401, 408, 413, 415, 503),
 )
-async def refresh(data: JSONBody[Refresh], services: GivenServices) -> Tokens:
-    """Spends the refresh token and gives a new pair. A refresh token that is used a second time, even because the
-    first answer was lost, ends the login and disconnects the device."""
-    return _tokens(await services.logins.refresh(data.refresh_token))
+async def refresh(data: JSONBody[Refresh], services: GivenServices, idempotency_key: IdempotencyKey = None) -> Tokens:
+    """Spends the refresh token and gives a new pair. A refresh token that is used a second time ends the login and
+    disconnects the device; unless it comes with the same Idempotency-Key as the first time, soon enough, and the new
+    one has not been used: then the answer was lost, and comes again."""
+    return _tokens(await services.logins.refresh(data.refresh_token, idempotency_key))
 
 
 @post("/logout", summary="Log out", tags=TAGS, status_code=204, responses=declared(401, 429, 503))

@@ -11,6 +11,7 @@ import uuid_utils
 from aldis.accounts_api.announcing import Announcer
 from aldis.accounts_api.attempts import Attempts, network_of
 from aldis.accounts_api.passwords import Passwords
+from aldis.accounts_api.repeating import Repeating
 from aldis.bridge.accounts import Accounts
 from aldis.bridge.accounts.errors import HashingBusy, RefreshReused, UserTaken, WrongLogin
 from aldis.bridge.accounts.records import SessionEntry
@@ -29,6 +30,13 @@ class TokenPair(msgspec.Struct, frozen=True):
     expires_in: int
 
 
+class Opened(msgspec.Struct, frozen=True):
+    """A session that a login has opened, with its first refresh token."""
+
+    session_id: str
+    refresh_token: str
+
+
 class Logins:
     """Proves users by password and gives out token pairs. Guessing is limited per user and per address."""
 
@@ -39,6 +47,7 @@ class Logins:
         access_tokens: AccessTokens,
         refresh_tokens: RefreshTokens,
         announcer: Announcer,
+        repeating: Repeating,
         settings: AccountsSettings,
         now: Callable[[], int],
     ) -> None:
@@ -47,6 +56,7 @@ class Logins:
         self._access_tokens = access_tokens
         self._refresh_tokens = refresh_tokens
         self._announcer = announcer
+        self._repeating = repeating
         self._settings = settings
         self._now = now
         self._by_user = Attempts(burst=settings.login_burst, per_minute=settings.login_per_minute)
@@ -65,10 +75,27 @@ class Logins:
         logger.info("user registered", extra={"user": user})
         return now
 
-    async def log_in(self, user: str, password: str, device: str, *, address: str) -> TokenPair:
+    async def log_in(self, user: str, password: str, device: str, *, address: str, key: str | None = None) -> TokenPair:
         """Opens a session for the device, ending the one it had. Raises `WrongLogin`, the same and after the same
-        time whether the user is unknown, disabled or has another password; and `AccountsBusy`."""
+        time whether the user is unknown, disabled or has another password; and `AccountsBusy`.
+
+        With the `key` of an earlier request for this device it is the session of that one, for as long as answers are
+        repeated and its refresh token has not been used. The password is proved first, each time: who knows a key must
+        not learn by it whether a password is right. Raises `KeyReused`, `StillRunning` for keys."""
         await self.prove(user, password, address=address)
+        opened = await self._repeating.once(
+            user,
+            "POST /v1/login",
+            key,
+            device,
+            lambda: self._open(user, device),
+            Opened,
+            lifetime=int(self._settings.login_repeat_lifetime * 1000),
+            still=self._untouched,
+        )
+        return self._pair(user, device, opened.session_id, opened.refresh_token)
+
+    async def _open(self, user: str, device: str) -> Opened:
         now = self._now()
         session = str(uuid_utils.uuid7())
         refresh_token = self._refresh_tokens.issue(session)
@@ -84,28 +111,37 @@ class Logins:
         )
         self._announcer.announce(*ended)
         logger.info("login", extra={"user": user, "device": device, "session": session})
-        return self._pair(entry, refresh_token, now)
+        return Opened(session, refresh_token)
 
-    async def refresh(self, token: str) -> TokenPair:
+    async def _untouched(self, opened: Opened) -> bool:
+        token = hashed(opened.refresh_token)
+        return await self._accounts.sessions.untouched(opened.session_id, refresh_hash=token, now=self._now())
+
+    async def refresh(self, token: str, key: str | None = None) -> TokenPair:
         """A new pair for an old refresh token, which is spent by this.
 
         Using a token a second time revokes the session and disconnects its device (`RefreshReused`): the thief and
-        the owner cannot be told apart. That includes a client which lost the answer and asks again; it must log in.
-        Raises `MalformedCredential`, `SessionEnded`.
+        the owner cannot be told apart. Not so the same request with the same `key`, for as long as logins are repeated
+        and the new refresh token has not been used: that is a client which has lost the answer, and gets the same
+        refresh token again. Raises `MalformedCredential`, `SessionEnded`.
         """
         session = self._refresh_tokens.session_of(token)
         now = self._now()
-        fresh = self._refresh_tokens.issue(session)
-        expires = now + int(self._settings.refresh_token_lifetime * 1000)
+        fresh = self._refresh_tokens.issue(session) if key is None else self._refresh_tokens.following(token, key)
         try:
             entry = await self._accounts.sessions.rotate(
-                session, old=hashed(token), new=hashed(fresh), expires=expires, now=now
+                session,
+                old=hashed(token),
+                new=hashed(fresh),
+                expires=now + int(self._settings.refresh_token_lifetime * 1000),
+                now=now,
+                repeats_since=now - int(self._settings.login_repeat_lifetime * 1000),
             )
         except RefreshReused as reuse:
             logger.warning("refresh token used twice", extra={"user": reuse.user, "session": reuse.session})
             self._announcer.announce(reuse.logged)
             raise
-        return self._pair(entry, fresh, now)
+        return self._pair(entry.user_id, entry.device_id, session, fresh)
 
     async def log_out(self, user: str, session: str) -> None:
         """Ends the user's session and disconnects what was opened under it."""
@@ -141,9 +177,9 @@ class Logins:
         self._by_user.give_back(user, now)
         self._by_address.give_back(address, now)
 
-    def _pair(self, entry: SessionEntry, refresh_token: str, now: int) -> TokenPair:
+    def _pair(self, user: str, device: str, session: str, refresh_token: str) -> TokenPair:
         lifetime = self._settings.access_token_lifetime
         access_token = self._access_tokens.issue(
-            user=entry.user_id, device=entry.device_id, session=entry.session_id, now_ms=now, lifetime=lifetime
+            user=user, device=device, session=session, now_ms=self._now(), lifetime=lifetime
         )
         return TokenPair(access_token=access_token, refresh_token=refresh_token, expires_in=int(lifetime))

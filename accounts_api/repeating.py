@@ -16,7 +16,7 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aldis.bridge.accounts.errors import KeyReused, StillRunning
-from aldis.bridge.accounts.repeats import Repeats
+from aldis.bridge.accounts.repeats import Earlier, Repeats
 
 T = TypeVar("T")
 
@@ -40,13 +40,17 @@ class Repeating:
         caller: str,
         call: str,
         key: str | None,
-        body: msgspec.Struct,
+        body: object,
         work: Callable[[], Awaitable[T]],
         kind: type[T],
+        *,
+        lifetime: int | None = None,
+        still: Callable[[T], Awaitable[bool]] | None = None,
     ) -> T:
-        """The result of `work`, or, where this key was used before by this caller, the first result, decoded as `kind`.
-        Without a key the work is simply done. Raises `KeyReused` if the first request was another one, `StillRunning`
-        if it is not answered yet, and what `work` raises: then nothing is remembered."""
+        """The result of `work`, or, where this key was used before by this caller, the first result, decoded as `kind`;
+        for `lifetime` milliseconds, if they are others than usual. A first result that is not `still` good counts as
+        none. Without a key the work is simply done. Raises `KeyReused` if the first request was another one,
+        `StillRunning` if it is not answered yet, and what `work` raises: then nothing is remembered."""
         if key is None:
             return await work()
         name = self._digest(b"name", caller.encode(), key.encode())
@@ -54,18 +58,21 @@ class Repeating:
         now = self._now()
         earlier = await self._repeats.begin(name, request, now=now, expires=now + RUNNING)
         if earlier is not None:
-            if earlier.request_hash != request:
-                raise KeyReused("this Idempotency-Key was used for another request")
-            if earlier.answer is None:
-                raise StillRunning("the first request with this Idempotency-Key is still being worked on")
-            return msgspec.json.decode(self._open(caller, key, earlier.answer), type=kind)
+            sealed = _answer(earlier, request)
+            known = msgspec.json.decode(self._open(caller, key, sealed), type=kind)
+            if still is None or await still(known):
+                return known
+            earlier = await self._repeats.begin(name, request, now=now, expires=now + RUNNING, instead_of=sealed)
+            if earlier is not None:
+                # somebody else has noticed it, too, and was faster
+                raise _running()
         try:
             result = await work()
         except BaseException:
             await self._repeats.give_up(name)
             raise
-        sealed = self._seal(caller, key, msgspec.json.encode(result))
-        await self._repeats.finish(name, sealed, expires=now + self._lifetime)
+        answer = self._seal(caller, key, msgspec.json.encode(result))
+        await self._repeats.finish(name, answer, expires=now + (lifetime or self._lifetime))
         return result
 
     def _digest(self, *parts: bytes) -> bytes:
@@ -82,3 +89,15 @@ class Repeating:
 
     def _open(self, caller: str, key: str, sealed: bytes) -> bytes:
         return self._cipher(caller, key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
+
+
+def _answer(earlier: Earlier, request: bytes) -> bytes:
+    if earlier.request_hash != request:
+        raise KeyReused("this Idempotency-Key was used for another request")
+    if earlier.answer is None:
+        raise _running()
+    return earlier.answer
+
+
+def _running() -> StillRunning:
+    return StillRunning("the first request with this Idempotency-Key is still being worked on")

@@ -76,8 +76,8 @@ def assemble(  # noqa: PLR0913 - all that a server has, each by its name
     passwords = Passwords(concurrency=settings.hashing_concurrency, queue=settings.hashing_queue)
     access_tokens = AccessTokens(signing_key)
     announcer = Announcer(bus)
-    logins = Logins(accounts, passwords, access_tokens, RefreshTokens(signing_key), announcer, settings, now)
-
+    repeating = Repeating(accounts.repeats, signing_key, int(settings.repeat_lifetime * 1000), now)
+    logins = Logins(accounts, passwords, access_tokens, RefreshTokens(signing_key), announcer, repeating, settings, now)
     broadcasting = Broadcasting(accounts.broadcasts, postbox, now)
 
     async def look() -> None:
@@ -94,7 +94,7 @@ def assemble(  # noqa: PLR0913 - all that a server has, each by its name
         keys=KeyExchange(accounts, postbox, settings.keys, now),
         own_account=OwnAccount(accounts, logins, passwords, store, announcer, now),
         broadcasting=broadcasting,
-        repeating=Repeating(accounts.repeats, signing_key, int(settings.repeat_lifetime * 1000), now),
+        repeating=repeating,
         housekeeping=Housekeeping(accounts, broadcasting, history or HistorySettings(), now),
         calls=Attempts(burst=settings.call_burst, per_minute=settings.call_per_minute),
         store=store,

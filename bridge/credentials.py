@@ -130,10 +130,21 @@ class RefreshTokens:
     def __init__(self, key: bytes) -> None:
         # A key of its own: a seal can never be mistaken for the signature of something else.
         self._key = hmac.digest(key, b"aldis refresh token seal 1", "sha256")
+        self._next = hmac.digest(key, b"aldis refresh token after another 1", "sha256")
 
     def issue(self, session: str) -> str:
         """A new token with 256 random bits for this session."""
-        body = session.encode() + b"." + secrets.token_bytes(32)
+        return self._token(session, secrets.token_bytes(32))
+
+    def following(self, token: str, key: str) -> str:
+        """The one that comes after `token` for a request with this Idempotency-Key: each time the same, so that a lost
+        answer can be given again although nobody has kept it, and without the server's key as hard to guess as 256
+        random bits. Raises `MalformedCredential` unless this server made `token`."""
+        session = self.session_of(token)
+        return self._token(session, hmac.digest(self._next, f"{token} {key}".encode(), "sha256"))
+
+    def _token(self, session: str, secret: bytes) -> str:
+        body = session.encode() + b"." + secret
         return REFRESH_TOKEN_PREFIX + urlsafe_b64encode(self._seal(body) + body).decode().rstrip("=")
 
     def session_of(self, token: str) -> str:

@@ -25,7 +25,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0007"
+REVISION = "0008"
 """The migration that makes what is declared here; `aldis.bridge.migrate` brings a database up to it."""
 
 metadata = MetaData()
@@ -97,7 +97,7 @@ im_relation = Table(
     Column("key_version", Integer, nullable=False, server_default="0"),  # the newest; it rises over friendships
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
-    Index("im_relation_second", "user_id2"),
+    Index("im_relation_second", "user_id2", "user_id1"),
 )
 
 im_session = Table(
@@ -111,6 +111,7 @@ im_session = Table(
     Column("expires", BigInteger, nullable=False),
     Column("revoked", BigInteger, nullable=True),
     Column("created", BigInteger, nullable=False),
+    Column("refreshed", BigInteger, nullable=True),  # since when that token is the newest, if it is not the first
 )
 
 im_token = Table(
@@ -370,7 +371,7 @@ im_file = Table(
     Column("state", SmallInteger, nullable=False),  # 0 uploading, 1 there, 2 gone: its bytes are being removed
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=True),  # uploading: until when it may go on; there: until when it is kept
-    Index("im_file_owner", "owner", "state"),
+    Index("im_file_owner", "owner", "state", "created", "file_id"),
     Index("im_file_expiry", "state", "expires"),
 )
 

@@ -34,11 +34,12 @@ class SessionEntry(msgspec.Struct, frozen=True):
 
 
 class Requested(msgspec.Struct, frozen=True):
-    """A friend request that nobody has answered yet: `peer` is the other side, whichever that is."""
+    """A friend request that nobody has answered yet: `peer` is the other side, and `mine` says that I have asked."""
 
     peer: str
     name: str
     created: int
+    mine: bool
 
 
 class RelationKey(msgspec.Struct, frozen=True):

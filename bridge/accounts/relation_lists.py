@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, or_, select, union_all
@@ -21,29 +22,39 @@ _NEWEST = and_(
 )
 
 
-def _seen_by_me(
-    *columns: Any, first: ColumnElement[bool], second: ColumnElement[bool], named: bool = True, keyed: bool = False
-) -> Any:
-    """Rows in which I am user 1 (`first` holds) and those in which I am user 2 (`second`): each half has an index,
-    which an OR over both columns would not use on every database."""
+def _mine(peer: Any, me: Any, condition: ColumnElement[bool]) -> Any:
+    return select(peer.label("peer")).where(me == _ME, condition)
+
+
+def _pages(*columns: Any, first: ColumnElement[bool], second: ColumnElement[bool], keyed: bool = False) -> list[Any]:
+    """Rows by peer: those in which I am user 2 (`second` holds), so that the peer's id is smaller than mine, then those
+    in which I am user 1 (`first` holds). Each half is read from an index, in its order, and no further than asked."""
     halves = []
     for me, peer, condition in (
-        (im_relation.c.user_id1, im_relation.c.user_id2, first),
         (im_relation.c.user_id2, im_relation.c.user_id1, second),
+        (im_relation.c.user_id1, im_relation.c.user_id2, first),
     ):
-        if named:
-            half = select(peer.label("peer"), im_user.c.name, *columns).join(im_user, im_user.c.user_id == peer)
-        else:
-            half = select(peer.label("peer"), *columns)
+        half = _mine(peer, me, condition).join(im_user, im_user.c.user_id == peer)
         if keyed:
             half = half.outerjoin(im_relation_key, _NEWEST)
-        halves.append(half.where(me == _ME, condition))
-    return union_all(*halves)
+        half = half.add_columns(im_user.c.name, *columns).where(peer > bindparam("after"))
+        halves.append(half.order_by(peer).limit(bindparam("limit")))
+    return halves
 
 
-_PENDING = _STATE.in_([RelationState.ASKED_BY_1, RelationState.ASKED_BY_2])
-_REQUESTS = _seen_by_me(_STATE, im_relation.c.blocked, im_relation.c.updated, first=_PENDING, second=_PENDING)
-_RELATIONS = _seen_by_me(
+def _pending(mine: int, theirs: int, my_block: int) -> ColumnElement[bool]:
+    """What I have asked, and what I was asked by somebody whom I have not blocked."""
+    return or_(_STATE == mine, and_(_STATE == theirs, im_relation.c.blocked.bitwise_and(my_block) == 0))
+
+
+REQUESTS = _pages(
+    _STATE,
+    im_relation.c.blocked,
+    im_relation.c.updated,
+    first=_pending(RelationState.ASKED_BY_1, RelationState.ASKED_BY_2, 1),
+    second=_pending(RelationState.ASKED_BY_2, RelationState.ASKED_BY_1, 2),
+)
+RELATIONS = _pages(
     _STATE,
     im_relation.c.blocked,
     im_relation.c.key_version.label("version"),
@@ -55,7 +66,11 @@ _RELATIONS = _seen_by_me(
     keyed=True,
 )
 _OPEN = (_STATE == RelationState.FRIENDS) & (im_relation.c.blocked == 0)
-CORRESPONDENTS = _seen_by_me(first=_OPEN, second=_OPEN, named=False)
+# each half has an index, which an OR over both columns would not use on every database
+CORRESPONDENTS = union_all(
+    _mine(im_relation.c.user_id2, im_relation.c.user_id1, _OPEN),
+    _mine(im_relation.c.user_id1, im_relation.c.user_id2, _OPEN),
+)
 """The directory's one query at CONNECT: the peers, friends and blocked by neither side, of the user `me`."""
 
 
@@ -66,25 +81,28 @@ class RelationLists:
         self._database = database
         self._keys = keys
 
-    async def requests(self, me: str) -> tuple[list[Requested], list[Requested]]:
-        """Unanswered requests: (to me, from me), oldest first. Those of users I have blocked are not shown to me."""
-        async with self._database.read() as connection:
-            rows = (await connection.execute(_REQUESTS, {"me": me})).all()
-        incoming, outgoing = [], []
-        for row in sorted(rows, key=lambda row: (row.updated, row.peer)):
+    async def requests(self, me: str, *, after: str, limit: int) -> list[Requested]:
+        """Unanswered requests, to me and from me, by the other's id: at most `limit` of those behind `after`. Those of
+        users I have blocked are not shown to me."""
+        found = []
+        for row in await self._page(REQUESTS, me, after, limit):
             pair = Pair(me, row.peer, RelationState(row.state), row.blocked)
-            entry = Requested(peer=row.peer, name=row.name, created=row.updated)
-            if pair.asked_by_me:
-                outgoing.append(entry)
-            elif not pair.blocked_by_me:
-                incoming.append(entry)
-        return incoming, outgoing
+            found.append(Requested(peer=row.peer, name=row.name, created=row.updated, mine=pair.asked_by_me))
+        return found
 
-    async def relations(self, me: str) -> list[Relation]:
-        """My friends with the keys we share, and whom I have blocked, by user id. Raises `KeyDamaged`."""
+    async def relations(self, me: str, *, after: str, limit: int) -> list[Relation]:
+        """My friends with the keys we share, and whom I have blocked, by user id: at most `limit` of those behind
+        `after`. Raises `KeyDamaged`."""
+        return [self._relation(me, row) for row in await self._page(RELATIONS, me, after, limit)]
+
+    async def _page(self, halves: Sequence[Any], me: str, after: str, limit: int) -> list[Any]:
+        rows: list[Any] = []
         async with self._database.read() as connection:
-            rows = (await connection.execute(_RELATIONS, {"me": me})).all()
-        return [self._relation(me, row) for row in sorted(rows, key=lambda row: row.peer)]
+            for half in halves:
+                if len(rows) < limit:
+                    known = {"me": me, "after": after, "limit": limit - len(rows)}
+                    rows += (await connection.execute(half, known)).all()
+        return rows
 
     def _relation(self, me: str, row: Any) -> Relation:
         pair = Pair(me, row.peer, RelationState(row.state), row.blocked)

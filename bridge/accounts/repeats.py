@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,12 +24,20 @@ class Repeats:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, key_hash: bytes, request_hash: bytes, *, now: int, expires: int) -> Earlier | None:
-        """Takes the key until then, for a request that now runs; or says what there was with this key before."""
+    async def begin(
+        self, key_hash: bytes, request_hash: bytes, *, now: int, expires: int, instead_of: bytes | None = None
+    ) -> Earlier | None:
+        """Takes the key until then, for a request that now runs; or says what there was with this key before.
+        `instead_of` is an earlier answer that is not good any more."""
 
         async def work(connection: AsyncConnection) -> Earlier | None:
             await connection.execute(
-                delete(im_repeat).where(im_repeat.c.key_hash == key_hash, im_repeat.c.expires <= now)
+                delete(im_repeat).where(
+                    im_repeat.c.key_hash == key_hash,
+                    or_(im_repeat.c.expires <= now, im_repeat.c.answer == instead_of)
+                    if instead_of is not None
+                    else im_repeat.c.expires <= now,
+                )
             )
             row = {"key_hash": key_hash, "request_hash": request_hash, "answer": None, "expires": expires}
             try:

@@ -80,8 +80,11 @@ class Sessions:
 
         return await self._database.write(work)
 
-    async def rotate(self, session: str, *, old: bytes, new: bytes, expires: int, now: int) -> SessionEntry:
-        """Replaces the refresh token with hash `old` by the one with hash `new`.
+    async def rotate(
+        self, session: str, *, old: bytes, new: bytes, expires: int, now: int, repeats_since: int
+    ) -> SessionEntry:
+        """Replaces the refresh token with hash `old` by the one with hash `new`. If `new` is the newest one already,
+        and not from before `repeats_since`, the same request has come again: nothing changes.
 
         Raises `SessionEnded`, or `RefreshReused` when `old` is not the newest one: then the session is revoked, and
         that is durable. Of two callers with the same token one wins and the other is taken for a thief.
@@ -93,6 +96,8 @@ class Sessions:
                 raise SessionEnded("this login has ended; log in again")
             if not await is_active(connection, row.user_id):
                 raise SessionEnded("this account is disabled")
+            if row.refresh_hash == new and row.refreshed is not None and row.refreshed >= repeats_since:
+                return SessionEntry(session, row.user_id, row.device_id, row.expires, row.created)
             if row.refresh_hash != old:
                 await _revoke(connection, im_session.c.session_id == session, now)
                 # Handed out, not raised: raising would roll the revocation back.
@@ -103,7 +108,9 @@ class Sessions:
                     logged=await self._revoked(connection, row.user_id, session, now),
                 )
             await connection.execute(
-                update(im_session).where(im_session.c.session_id == session).values(refresh_hash=new, expires=expires)
+                update(im_session)
+                .where(im_session.c.session_id == session)
+                .values(refresh_hash=new, expires=expires, refreshed=now)
             )
             return SessionEntry(session, row.user_id, row.device_id, expires, row.created)
 
@@ -111,6 +118,24 @@ class Sessions:
         if isinstance(result, RefreshReused):
             raise result
         return result
+
+    async def untouched(self, session: str, *, refresh_hash: bytes, now: int) -> bool:
+        """Whether the session is alive, and the refresh token with this hash its newest one."""
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(
+                    select(im_session.c.session_id)
+                    .join(im_user, im_user.c.user_id == im_session.c.user_id)
+                    .where(
+                        im_session.c.session_id == session,
+                        im_session.c.refresh_hash == refresh_hash,
+                        im_session.c.revoked.is_(None),
+                        im_session.c.expires > now,
+                        im_user.c.state == ACTIVE,
+                    )
+                )
+            ).first()
+        return row is not None
 
     async def revoke(self, user: str, session: str, *, now: int) -> Logged:
         """Ends one session of the user; it may have ended before. Returns what is to be announced."""

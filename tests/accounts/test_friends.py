@@ -305,8 +305,8 @@ async def test_names_and_order_of_the_lists(world: World) -> None:
         await ask(alice, user)
         world.shift += 10
     outgoing = (await alice.get("/v1/friend-requests")).json()["outgoing"]
-    assert [(entry["to"], entry["name"]) for entry in outgoing] == [("zoe", "Zoë"), ("bob", "Bob")]
-    assert outgoing[0]["created"] < outgoing[1]["created"]
+    assert [(entry["to"], entry["name"]) for entry in outgoing] == [("bob", "Bob"), ("zoe", "Zoë")], "by user id"
+    assert outgoing[0]["created"] > outgoing[1]["created"]
 
 
 async def test_a_notice_that_cannot_be_posted_does_not_undo_the_change(

@@ -20,14 +20,14 @@ from tests.accounts.world import World, assert_problem
 
 PROMISED = {
     ("post", "/v1/users"): {201, 400, 409, 413, 415, 422, 429, 503},
-    ("post", "/v1/login"): {200, 400, 401, 413, 415, 429, 503},
+    ("post", "/v1/login"): {200, 400, 401, 409, 413, 415, 422, 429, 503},
     ("post", "/v1/token/refresh"): {200, 400, 401, 413, 415, 503},
     ("post", "/v1/logout"): {204, 401, 503},
     ("post", "/v1/friend-requests"): {200, 400, 401, 404, 409, 413, 415, 429, 503},
-    ("get", "/v1/friend-requests"): {200, 401, 503},
+    ("get", "/v1/friend-requests"): {200, 400, 401, 503},
     ("post", "/v1/friend-requests/{user_id}/accept"): {200, 400, 401, 404, 409, 503},
     ("post", "/v1/friend-requests/{user_id}/decline"): {204, 400, 401, 404, 503},
-    ("get", "/v1/relations"): {200, 401, 503},
+    ("get", "/v1/relations"): {200, 400, 401, 503},
     ("get", "/v1/relations/{user_id}/keys"): {200, 400, 401, 404, 503},
     ("post", "/v1/relations/{user_id}/rotate-key"): {200, 400, 401, 404, 409, 429, 503},
     ("get", "/v1/relations/{user_id}/devices"): {200, 400, 401, 404, 503},

@@ -155,7 +155,7 @@ async def test_a_fault_of_ours_tells_nothing_and_is_logged(
 ) -> None:
     [alice] = await world.enter("alice")
 
-    async def broken(_user: str) -> None:
+    async def broken(_user: str, **_page: object) -> None:
         raise RuntimeError("the inner life of the server")
 
     monkeypatch.setattr(world.accounts.lists, "relations", broken)

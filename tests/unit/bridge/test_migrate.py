@@ -32,10 +32,11 @@ def url(path: Path) -> str:
 
 
 def declared(path: Path) -> dict[str, str | None]:
-    """Name and SQL text of everything in the database but Alembic's own table."""
+    """Name and SQL text of everything in the database but Alembic's own table. Where lines break says nothing: SQLite
+    keeps what it was given, and a column that was added later stands in the line of the one before."""
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE tbl_name != 'alembic_version'").fetchall()
-    return dict(rows)
+    return {name: None if sql is None else " ".join(sql.split()) for name, sql in rows}
 
 
 def test_the_migrated_database_is_what_the_schema_declares(tmp_path: Path) -> None:
@@ -79,14 +80,29 @@ def statements(text: str) -> list[str]:
 
 
 def outcome(run: list[str]) -> list[str]:
-    """What creates the tables as they are in the end: columns dropped on the way left out, rows not looked at."""
-    made = [one for one in run if one.startswith("CREATE")]
-    for table, column in re.findall(r"ALTER TABLE (\w+) DROP COLUMN (\w+)", "\n".join(run)):
-        (place,) = [index for index, one in enumerate(made) if one.startswith(f"CREATE TABLE {table} ")]
-        made[place], count = re.subn(rf" {column} [^,]*,", "", made[place])
-        assert count == 1
-    others = [one for one in run if not one.startswith(("CREATE", "INSERT")) and " DROP COLUMN " not in one]
-    return made + others
+    """What creates the tables and indexes as they are in the end, whatever was made, added and dropped on the way; rows
+    are not looked at."""
+    made: list[str] = []
+
+    def table(name: str) -> int:
+        (place,) = [index for index, one in enumerate(made) if one.startswith(f"CREATE TABLE {name} ")]
+        return place
+
+    for one in run:
+        if (dropped := re.fullmatch(r"ALTER TABLE (\w+) DROP COLUMN (\w+)", one)) is not None:
+            place = table(dropped[1])
+            made[place], count = re.subn(rf" {dropped[2]} [^,]*,", "", made[place])
+            assert count == 1
+        elif (added := re.fullmatch(r"ALTER TABLE (\w+) ADD COLUMN (.*)", one)) is not None:
+            place = table(added[1])
+            made[place], count = re.subn(r", PRIMARY KEY", f", {added[2]}, PRIMARY KEY", made[place])
+            assert count == 1
+        elif (gone := re.fullmatch(r"DROP INDEX (\w+) ON (\w+)", one)) is not None:
+            (old,) = [index for index in made if index.startswith(f"CREATE INDEX {gone[1]} ON {gone[2]} ")]
+            made.remove(old)
+        elif not one.startswith("INSERT"):
+            made.append(one)
+    return made
 
 
 def test_an_up_to_date_database_is_left_alone(tmp_path: Path) -> None:

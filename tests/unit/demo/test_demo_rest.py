@@ -26,8 +26,11 @@ def server():
             length = int(self.headers.get("Content-Length", 0))
             body = json.loads(self.rfile.read(length)) if length else None
             self.server.asked.append((self.command, self.path, self.headers.get("Authorization"), body))
-            status, content_type, data = self.server.answers.pop(0)
+            self.server.keys.append(self.headers.get("Idempotency-Key"))
+            status, content_type, data, *more = self.server.answers.pop(0)
             self.send_response(status)
+            for name, value in more[0].items() if more else ():
+                self.send_header(name, value)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -39,7 +42,7 @@ def server():
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.asked, server.answers = [], []
+    server.asked, server.answers, server.keys = [], [], []
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -87,6 +90,32 @@ def test_relations_with_and_without_a_key(server, rest):
         Relation("bob", "friends", RelationKey(2, bytes(range(32)))),
         Relation("carol", "blocked", None),
     ]
+
+
+def test_a_list_in_pages_is_read_to_its_end(server, rest):
+    def page(*users, link=None):
+        rows = json.dumps([{"user_id": user, "state": "friends", "key": None} for user in users]).encode()
+        server.answers.append((200, JSON, rows, {} if link is None else {"link": link}))
+
+    page("a", "b", link='</v1/relations?after=b&limit=2>; rel="next"')
+    page("c", "d", link='</v1/relations?after=d&limit=2>; rel="next"')
+    page("e", link='<http://elsewhere.example/v1/relations>; rel="next"')
+    assert [relation.friend for relation in rest.relations(LOGIN)] == ["a", "b", "c", "d", "e"]
+    asked = [path for _, path, authorization, _ in server.asked if authorization == "Bearer secret-access"]
+    assert asked == ["/v1/relations", "/v1/relations?after=b&limit=2", "/v1/relations?after=d&limit=2"]
+
+
+def test_a_refresh_that_is_asked_again_has_the_same_key(server, rest):
+    pair = {"access_token": "A", "refresh_token": "R", "expires_in": 60}
+    server.answers = [(502, "text/html", b"lost"), (200, JSON, json.dumps(pair).encode())]
+    with pytest.raises(Refused):
+        rest.refresh(LOGIN)
+    fresh = rest.refresh(LOGIN)
+    answers(server, pair)
+    rest.refresh(fresh)
+    first, again, next_one = server.keys
+    assert first == again and len(first) >= 16 and next_one not in ("", first)
+    assert LOGIN.refresh_key not in repr(LOGIN)
 
 
 @pytest.mark.parametrize(
