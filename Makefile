@@ -31,10 +31,10 @@ cluster: install ## MariaDB, Redis, two nodes, REST API, balancer, all on this m
 	@scripts/test-servers
 	@exec $(BIN)/python -m scripts.cluster $(ARGS)
 
-test: install ## Everything: Debian packages where missing, lint, types, all tests
+test: install ## Everything: Debian packages where missing, lint, types, all tests (WORKERS=4 for more at a time)
 	@scripts/test-servers
 	@$(MAKE) --no-print-directory lint types
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m tests $(ARGS)
 
 check: lint types unit ## Quick: lint, types, unit tests, arrows
 
@@ -46,7 +46,7 @@ types: install
 	@$(BIN)/mypy
 
 unit: install
-	@$(BIN)/python -m pytest --quiet tests/unit tests/architecture
+	@$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile tests/unit tests/architecture
 
 bench: install ## Benchmarks (make bench ARGS=--help)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -307,6 +307,7 @@ async def test_qos_0_is_not_raised_to_the_subscribers() -> None:
                     reader.send(wire.pubcomp(found.id))
 
 
+@pytest.mark.alone
 async def test_keep_alive_is_enforced() -> None:
     """1.5 s after the last sign of life, and not for who pings [MQTT-3.1.2-24]."""
     async with running() as lab:

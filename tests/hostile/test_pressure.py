@@ -14,6 +14,8 @@ import pytest
 from tests.hostile.conftest import CONNECT_TIMEOUT, Arena, raw, until
 from tests.wire import DISCONNECT, PINGRESP, Client, TcpStream, Will, connect, puback, publish, refused
 
+pytestmark = pytest.mark.alone
+
 HALF_OPEN = 2_000
 
 

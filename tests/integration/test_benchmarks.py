@@ -13,6 +13,8 @@ from benchmarks.bench import Bench, InvalidRun
 from benchmarks.results import Outcome
 from benchmarks.servers import Server, ServerError
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:

@@ -129,6 +129,7 @@ def test_curl_goes_on_where_it_was_cut(server: Aldis, tmp_path: Path) -> None:
     assert entry["file_id"] in server.log and token not in server.log and "a.bin" not in server.log
 
 
+@pytest.mark.alone
 def test_mqtt_does_not_wait_for_downloads(server: Aldis, tmp_path: Path) -> None:
     source = tmp_path / "a.bin"
     source.write_bytes(bytes(50_000_000))

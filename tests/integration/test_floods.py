@@ -16,6 +16,8 @@ from tests.people import Bystanders, bodies, people
 from tests.servers import Aldis, RestError, running
 from tests.wire import Client, TcpStream, connect, refused
 
+pytestmark = pytest.mark.alone
+
 SETTINGS = {
     "limits.connection_burst_per_address": 60,
     "limits.connections_per_second_per_address": 40,

@@ -12,6 +12,8 @@ from tests.people import bodies, people
 from tests.servers import Aldis, running
 from tests.wire import ACCEPTED, PATIENCE, RESUMED, Client, Closed, TcpStream, connect, packet, puback, published, text
 
+pytestmark = pytest.mark.alone
+
 NARROW = {"listeners.default.max_connections": 5, "listeners.websocket.max_connections": 2, "timeouts.connect": 1}
 
 STRICT = {

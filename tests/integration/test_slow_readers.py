@@ -12,6 +12,8 @@ import pytest
 from tests.servers import Aldis, running
 from tests.wire import Client, publish
 
+pytestmark = pytest.mark.alone
+
 READERS = 20
 SIZE = 20_000
 PACE = 0.005  # 4 MB/s for each reader

@@ -165,6 +165,7 @@ def test_a_plain_client_on_a_tls_port_is_closed_with_one_line(server: Aldis) -> 
         assert "ended: TLS handshake failed" in line
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "half a hello"])
 def test_a_silent_peer_in_the_handshake_is_closed_in_time(server: Aldis, said: bytes) -> None:
     for address in (server.mqtt, server.ws, server.http):
@@ -178,6 +179,7 @@ def test_a_silent_peer_in_the_handshake_is_closed_in_time(server: Aldis, said: b
             assert "no CONNECT in time" in line
 
 
+@pytest.mark.alone
 def test_the_time_for_connect_includes_the_handshake(server: Aldis, papers: Papers) -> None:
     began = time.monotonic()
     with secure(server.mqtt, papers.context()) as client:
