@@ -88,8 +88,6 @@ class GroupCommit(WriteTask):
         self._pending = 0
         self._begun = 0
         self._finished = 0
-        self._running: Batch | None = None
-        self._running_pairs: set[tuple[str, str]] | None = None
         self._flushes: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._stopped = False
 
@@ -102,15 +100,6 @@ class GroupCommit(WriteTask):
     def available(self) -> bool:
         """False from the first refused attempt until the store has taken a batch again."""
         return self._trouble is None
-
-    def committing(self, sender: str, recipient: str) -> bool:
-        """Whether a message between these two is in the transaction under way, so that others may know of it before
-        `on_committed` is called."""
-        if self._running is None:
-            return False
-        if self._running_pairs is None:  # asked seldom, and not for most batches
-            self._running_pairs = {(message.sender, message.recipient) for message in self._running.messages}
-        return (sender, recipient) in self._running_pairs
 
     def append(self, message: NewMessage) -> None:
         """Hands over a message; messages are committed in the order of these calls."""
@@ -209,9 +198,7 @@ class GroupCommit(WriteTask):
         """Returns when the batch is committed and everybody who waits for it has been told."""
         self._begun += 1
         begun = time.perf_counter()
-        self._running, self._running_pairs = batch, None
-        committed = await self._insist(partial(self._store.commit, batch), len(batch.messages))
-        self._running = None
+        committed = await self._insist(partial(self._store.commit, batch), batch.messages)
         if self._on_measured is not None:
             self._call("on_measured", self._on_measured, time.perf_counter() - begun, len(batch.messages))
         self._finished += 1

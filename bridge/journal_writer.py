@@ -178,7 +178,7 @@ class JournalWriter(WriteTask):
         ]
         self._number += 1
         append = partial(self._journal.append, self._writer, self._number, appended)
-        answers: list[Answer | None] = await self._insist(append, len(appended))
+        answers: list[Answer | None] = await self._insist(append, batch)
         self._call("on_measured", self._on_measured, loop.time() - begun, len(batch))
         if None in answers or self._parked:
             self._sort_out(batch, answers, loop.time())

@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
+
+from aldis.broker.ports import NewMessage
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ class WriteTask(ABC):
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._trouble: Exception | None = None
+        self._running: Sequence[NewMessage] = ()
+        self._running_pairs: set[tuple[str, str]] | None = None
 
     def configure(self, *, retry: float, limit: int, linger: float = 0.0) -> None:
         """Sets what may change at any time: seconds between attempts, messages of one batch, seconds to linger. It
@@ -93,8 +97,18 @@ class WriteTask(ABC):
             if handle is not None:
                 handle.cancel()
 
-    async def _insist(self, attempt: Callable[[], Awaitable[T]], messages: int) -> T:
-        """The outcome of the first attempt that succeeds. Nothing overtakes it."""
+    def committing(self, sender: str, recipient: str) -> bool:
+        """Whether a message between these two is in the batch under way, so that others may know of it before its
+        sender has the answer."""
+        if not self._running:
+            return False
+        if self._running_pairs is None:  # asked seldom, and not for most batches
+            self._running_pairs = {(message.sender, message.recipient) for message in self._running}
+        return (sender, recipient) in self._running_pairs
+
+    async def _insist(self, attempt: Callable[[], Awaitable[T]], messages: Sequence[NewMessage]) -> T:
+        """The outcome of the first attempt that succeeds to write these. Nothing overtakes it."""
+        self._running, self._running_pairs = messages, None
         while True:
             try:
                 outcome = await attempt()
@@ -103,12 +117,13 @@ class WriteTask(ABC):
             except Exception as error:
                 # A bug, ours or the driver's. Dropping the batch would lose messages whose senders then wait for
                 # ever, so it is kept like any other; every attempt is logged, because nothing heals a bug.
-                logger.exception("%s: a batch of %d messages failed and is repeated", self._name, messages)
+                logger.exception("%s: a batch of %d messages failed and is repeated", self._name, len(messages))
                 self._refused(error)
             else:
                 if self._trouble is not None:
                     self._trouble = None
                     self._end_trouble()
+                self._running = ()
                 return outcome
             await asyncio.sleep(self._retry)
 

@@ -28,13 +28,6 @@ JOURNAL_FULL = "the journal is full"
 """As `/readyz` has them."""
 
 
-def accepted(messages: Sequence[NewMessage], answers: Sequence[Answer]) -> None:
-    """The journal has these: their senders are answered. They are in no inbox yet."""
-    for message, answer in zip(messages, answers, strict=True):
-        publication: Publication = message.tag  # type: ignore[assignment]
-        publication.committed(answer.mid, answer.created)
-
-
 def tell_sender(node: Node, told: Told) -> None:
     """A second `sent` receipt for one device, if it is connected to this node; who remembers ids is told as well."""
     for hook in node.on_corrected:
@@ -51,6 +44,14 @@ class Acceptance:
         self._inboxes = inboxes
         self._node = inboxes.node
         self._journal = journal
+
+    def accepted(self, messages: Sequence[NewMessage], answers: Sequence[Answer]) -> None:
+        """The journal has these: their senders are answered. As a rule they are in no inbox yet; but a storer may have
+        been faster than the answer, and what was told of them meanwhile has waited."""
+        for message, answer in zip(messages, answers, strict=True):
+            publication: Publication = message.tag  # type: ignore[assignment]
+            publication.committed(answer.mid, answer.created)
+        self._inboxes.receipts.answered()
 
     def refused(self, _: Exception) -> None:
         self._node.not_ready_reasons.add(JOURNAL_UNAVAILABLE)

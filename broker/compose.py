@@ -154,7 +154,8 @@ class Server:
                 inboxes, way, self.bus, self._accounts.directory, self._keeper, settings.cluster
             )
             holdings = self._cluster.holdings
-            inboxes.receipts.committing = writer.committing
+            accepting = None if self._journal is None else self._journal.writer
+            inboxes.receipts.committing = (accepting or writer).committing
         self.bus.subscribe(inboxes.on_announcement)
         self.bus.subscribe(self.node.on_announcement)
         self.connector.services = Services(

@@ -15,7 +15,7 @@ from aldis.bridge.redis_journal import RedisJournal
 from aldis.bridge.redis_journal_durability import Durability
 from aldis.bridge.storer import Storer
 from aldis.bridge.write_turn import WriteTurn
-from aldis.broker.acceptance import Acceptance, accepted
+from aldis.broker.acceptance import Acceptance
 from aldis.broker.compose_cluster import redis_server
 from aldis.broker.compose_store import StartFailed, open_store
 from aldis.broker.inboxes import Inboxes
@@ -157,7 +157,7 @@ async def open_journal(settings: Settings, inboxes: Inboxes, group: GroupCommit)
         writer = JournalWriter(
             journal,
             group,
-            on_accepted=accepted,
+            on_accepted=acceptance.accepted,
             on_unavailable=acceptance.refused,
             on_recovered=acceptance.recovered,
             on_full=acceptance.full,

@@ -25,8 +25,8 @@ class Receipts:
         is read from the store come in any order, and a receipt never falls."""
         self._reads: dict[tuple[str, str], list[tuple[int, Publication]]] = {}
         self.committing: Callable[[str, str], bool] | None = None
-        """Whether a message from one to the other is in a transaction under way. Set on a node of a cluster: alone, it
-        hears of no commit before its own answer."""
+        """Whether a message from one to the other is in a transaction or an append under way. Set on a node of a
+        cluster: alone, it hears of no commit before its own answer."""
         self._early: dict[tuple[str, str, str], int] = {}
         self._later: set[Connection] = set()
         """Connections that have subscribed meanwhile, and were not told everything for the same reason."""
@@ -65,7 +65,8 @@ class Receipts:
 
     def _report(self, state: ReceiptState, kind: str, up_to: int, payload: bytes) -> None:
         message = Message(f"inbox/{state.peer}/receipt/{state.reader}", payload)
-        if self._rises(state.peer, state.reader, kind, up_to):
+        waits = self._must_wait(state.peer, state.reader, kind, up_to)
+        if not waits and self._rises(state.peer, state.reader, kind, up_to):
             self.tell_here(message)
         if self._node.elsewhere is not None:
             self._node.elsewhere.pass_on(state.peer, message)
@@ -90,8 +91,8 @@ class Receipts:
             self.tell_here(Message(f"inbox/{peer}/receipt/{reader}", render(up_to)))
 
     def _must_wait(self, peer: str, reader: str, kind: str, up_to: int) -> bool:
-        """A receipt may be about a message whose commit has taken effect, but whose answer has not come: `sent` comes
-        first."""
+        """A receipt may be about a message whose commit, or append, has taken effect, but whose answer has not come:
+        `sent` comes first."""
         if self.committing is None or not self.committing(peer, reader):
             return False
         key = peer, reader, kind

@@ -118,6 +118,26 @@ async def test_what_comes_while_one_append_runs_goes_into_the_next() -> None:
     assert writer.unaccepted == 0
 
 
+async def test_others_may_know_of_a_message_from_its_append_to_its_answer() -> None:
+    journal = FlakyJournal()
+    async with writing(journal) as (writer, _):
+        assert not writer.committing("alice", HERE)
+        journal.gate.clear()
+        writer.append(note(0))
+        await asyncio.sleep(0.01)
+        writer.append(note(1, THERE))
+        assert writer.committing("alice", HERE)
+        assert not writer.committing(HERE, "alice") and not writer.committing("alice", THERE)
+        at_answer: list[bool] = []
+        writer._on_accepted = lambda messages, answers: at_answer.append(writer.committing("alice", HERE))
+        journal.failures = 1
+        journal.gate.set()
+        await asyncio.sleep(RETRY / 2)
+        assert writer.committing("alice", HERE), "it may be there although the answer was an error"
+        await writer.drained()
+        assert at_answer == [False, False] and not writer.committing("alice", THERE)
+
+
 async def test_batches_are_bounded() -> None:
     journal = FlakyJournal()
     async with writing(journal, limit=10) as (writer, heard):

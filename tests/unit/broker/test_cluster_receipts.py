@@ -10,7 +10,7 @@ from aldis.broker.cluster_ports import Passed
 from aldis.broker.core.envelope import render_delivered, render_read
 from aldis.broker.core.whereabouts import NOWHERE
 from aldis.broker.holdings import Lost
-from aldis.broker.ports import ReceiptState, StoreUnavailable
+from aldis.broker.ports import Delivered, ReceiptState, StoreUnavailable
 from tests import wire as packets
 from tests.unit.broker.chat import Friends, Person, Shared, Store, chatting
 from tests.unit.broker.lab import until
@@ -195,6 +195,21 @@ async def test_sent_comes_first_even_when_others_know_of_the_commit_earlier() ->
         assert [one["type"] for one in await ann.heard(1)] == ["sent"]
         await ann.expect_acknowledged(1)
         assert await ann.heard(2) == [{"type": "delivered", "up_to": 1}, {"type": "read", "up_to": 1}]
+
+
+async def test_sent_comes_first_even_when_the_receipt_is_committed_on_the_same_node() -> None:
+    """As with a journal: another node has stored what this one has appended, and the answer to the append is late."""
+    async with nodes(FRIENDS) as made:
+        ann = await made[0].person("ann")
+        receipts = made[0].node.inboxes.receipts
+        waiting = {("ann", "ben")}
+        receipts.committing = lambda peer, reader: (peer, reader) in waiting
+        made[0].writer.delivered(Delivered("ben", "ann", 1))
+        await made[0].writer.flush()
+        await ann.nothing()
+        waiting.clear()
+        receipts.answered()
+        assert await ann.heard(1) == [{"type": "delivered", "up_to": 1}]
 
 
 async def test_who_subscribes_while_a_commit_is_under_way_is_told_everything_after_it() -> None:
