@@ -39,10 +39,14 @@ class Page:
 
 
 def requests(rest: Rest, login: Login) -> Requests:
-    answer = rest.call("GET", "/v1/friend-requests", None, login)
-    return Requests(*({_text(row, who): str(row.get("name") or "") for row in _rows(answer, side)} for side, who in (
-        ("incoming", "from"), ("outgoing", "to"),
-    )))  # fmt: skip
+    found = Requests({}, {})
+    path: object = "/v1/friend-requests"
+    while isinstance(path, str) and path.startswith("/v1/friend-requests"):
+        answer = rest.call("GET", path, None, login)
+        found.incoming.update((_text(row, "from"), str(row.get("name") or "")) for row in _rows(answer, "incoming"))
+        found.outgoing.update((_text(row, "to"), str(row.get("name") or "")) for row in _rows(answer, "outgoing"))
+        path = answer.get("next")
+    return found
 
 
 def decline(rest: Rest, login: Login, asking: str) -> None:

@@ -111,6 +111,11 @@ class BaseBot:
         return self._core.progress(peer)
 
     @property
+    def prefix(self) -> str:
+        """The ids of what this device sends begin with it and a hyphen."""
+        return self._core.prefix
+
+    @property
     def link(self) -> Link:
         """How it stands with the connection, and when the next attempt begins."""
         return self._core.link

@@ -73,6 +73,7 @@ class Core:
         self.user = target.user
         self._target, self._access, self._handlers = target, access, handlers
         self._disk = Disk(file, target.user, target.device)
+        self.prefix = self._disk.prefix
         self._outbox = StoredOutbox(self._disk, limit=limits.outbox)
         self.keys = KeyChest(self._disk, access, target.user)
         self._handles = Handles()

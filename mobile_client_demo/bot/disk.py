@@ -104,8 +104,10 @@ class Disk:
 
     def close(self) -> None:
         with self._lock:
-            self.write_notes()
-            self._sql.close()
+            try:
+                self.write_notes()
+            finally:
+                self._sql.close()
 
     def _value(self, name: str) -> object:
         with self._lock:
