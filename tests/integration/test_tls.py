@@ -175,8 +175,7 @@ def test_a_silent_peer_in_the_handshake_is_closed_in_time(server: Aldis, said: b
             assert client.closed() == []
             assert 0.9 <= time.monotonic() - began <= 1.8
             assert isinstance(client.stream, TcpStream)
-            (line,) = server.logged(f"127.0.0.1:{client.stream.port}")
-            assert "no CONNECT in time" in line
+            server.logged(f"no CONNECT in time.*127.0.0.1:{client.stream.port}")
 
 
 @pytest.mark.alone
