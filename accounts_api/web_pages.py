@@ -113,9 +113,9 @@ def content_security_policy(host: str, scheme: str, mqtt: MqttPlace) -> str:
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
-            # text can become an element or a script nowhere but where keep.js and the service worker name a file
+            # text can become an element or a script nowhere but where these two name a worker's file
             "require-trusted-types-for 'script'",
-            "trusted-types aldis-worker",
+            "trusted-types aldis-worker aldis-engine",
         )
     )
 
