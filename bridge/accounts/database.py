@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ T = TypeVar("T")
 _DEADLOCKS = frozenset({1205, 1213})
 """MySQL: lock wait timeout, deadlock. The transaction was rolled back and may be tried again."""
 _ATTEMPTS = 5
+READS, WRITES = "reads", "writes"
 _SQLITE_CONNECTIONS = 8
 """Open at once, each with a thread, and kept. No more for a moment: to open one costs more than to wait for one, and
 SQLite keeps the descriptor of a closed one for as long as another is open on the same file."""
@@ -73,6 +75,8 @@ class Database:
     def __init__(self, engine: AsyncEngine, write_turn: AbstractAsyncContextManager[Any]) -> None:
         self._engine = engine
         self._write_turn = write_turn
+        self._away_since: dict[str, float] = {}
+        """READS, WRITES -> since when they fail (monotonic): a locked database can be read."""
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -80,10 +84,11 @@ class Database:
         try:
             async with self._engine.connect() as connection:
                 yield connection
+                self._answered(READS)
         except _OUR_FAULT:
             raise
         except (DBAPIError, PoolTimeout) as error:
-            raise _unavailable(error) from error
+            raise self._unavailable(READS, error) from error
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Runs `work` in one transaction, durable on return. A deadlock rolls back and runs `work` again, so it must
@@ -95,12 +100,13 @@ class Database:
                         await connection.exec_driver_sql("BEGIN IMMEDIATE")
                     result = await work(connection)
                     await connection.commit()
+                    self._answered(WRITES)
                     return result
             except _OUR_FAULT:
                 raise
             except (DBAPIError, PoolTimeout) as error:
                 if not _is_deadlock(error) or attempt == _ATTEMPTS - 1:
-                    raise _unavailable(error) from error
+                    raise self._unavailable(WRITES, error) from error
                 logger.info("deadlock, the transaction runs again", extra={"attempt": attempt + 1})
                 await asyncio.sleep(0.01 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
@@ -111,10 +117,22 @@ class Database:
             async with self.read() as connection:
                 await connection.execute(select(im_user.c.user_id).limit(1))
         except ProgrammingError as error:
-            raise _unavailable(error) from error
+            raise self._unavailable(READS, error) from error
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+    def _unavailable(self, what: str, error: Exception) -> StoreUnavailable:
+        """Once per outage in the log: every request asks, and nodes ask every second."""
+        if what not in self._away_since:
+            self._away_since[what] = time.monotonic()
+            reason = getattr(error, "orig", None) or type(error).__name__
+            logger.warning("the accounts' database does not answer %s: %s", what, reason)
+        return StoreUnavailable("the accounts' database does not answer")
+
+    def _answered(self, what: str) -> None:
+        if self._away_since and (since := self._away_since.pop(what, None)) is not None:
+            logger.warning("the accounts' database answers %s again, after %.1f s", what, time.monotonic() - since)
 
     def insert_or_keep(self, table: Table) -> Insert:
         """An INSERT that leaves an existing row as it is. On MySQL it also locks that row for this transaction."""
@@ -134,8 +152,3 @@ def _is_deadlock(error: Exception) -> bool:
     if not isinstance(error, DBAPIError) or error.orig is None:
         return False
     return bool(error.orig.args) and error.orig.args[0] in _DEADLOCKS
-
-
-def _unavailable(error: Exception) -> StoreUnavailable:
-    logger.warning("the accounts' database does not answer: %s", getattr(error, "orig", None) or type(error).__name__)
-    return StoreUnavailable("the accounts' database does not answer")

@@ -125,6 +125,27 @@ async def test_a_locked_database_is_an_unavailable_store(database: Database, tmp
     await database.write(add_one)
 
 
+async def test_an_outage_is_told_once_when_it_begins_and_once_when_it_is_over(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        caplog.clear()
+        other = sqlite3.connect(tmp_path / "aldis.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await database.write(add_one)
+            await database.ready()  # it can be read all the while
+        other.execute("ROLLBACK")
+        other.close()
+        for _ in range(3):
+            await database.write(add_one)
+        said = [record.getMessage() for record in caplog.records if record.name == "aldis.bridge.accounts.database"]
+        assert len(said) == 2
+        assert said[0] == "the accounts' database does not answer writes: database is locked"
+        assert float(said[1].removeprefix("the accounts' database answers writes again, after ").split()[0]) >= 0.5
+
+
 async def test_calls_answer_503_while_the_store_is_unavailable(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     [alice] = await world.enter("alice")
 
