@@ -36,10 +36,17 @@ class Line:
         return self
 
     def stop(self) -> None:
-        self._do(self._server.close)
-        self.cut()
+        self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def cut(self) -> None:
         """Every connection breaks, and no new one comes about."""
@@ -83,8 +90,8 @@ class Line:
         self._writers.add(writer)
         try:
             await self._connect(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the end of a connection, of whichever side
         finally:
             self._writers.discard(writer)
             writer.transport.abort()

@@ -65,7 +65,7 @@ def test_what_the_page_may_do(http: httpx.Client, served: Aldis) -> None:
         "form-action": "'none'",
         "frame-ancestors": "'none'",
         "require-trusted-types-for": "'script'",
-        "trusted-types": "aldis-worker",
+        "trusted-types": "aldis-worker aldis-engine",
     }
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"

@@ -1,0 +1,116 @@
+"""The engine of the web chat in a real browser, without the page around it: a bare document of the same server, under the
+same policy, that imports `engine/chat.js`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import Page
+
+from tests.servers import PASSWORD, Aldis
+from tests.web.browsing import PATIENCE, Device
+
+BARE = "/vendor/README.md"
+"""A document of the server without scripts of its own."""
+
+_OPEN = """async () => {
+  const { Chat } = await import("/engine/chat.js");
+  window.chat = new Chat();
+  window.told = [];
+  chat.addEventListener("message", (event) => told.push(event.detail));
+  await chat.open();
+}"""
+
+_ACT = """async ([name, values]) => {
+  try {
+    return { value: await chat[name](...values) };
+  } catch (error) {
+    if (error.name !== "ChatError") throw error;
+    return { code: error.code, message: error.message, retryAfter: error.retryAfter ?? null };
+  }
+}"""
+
+class Refused(Exception):
+    """A `ChatError`; `code` is its word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+class Engine:
+    """One tab with a chat in it."""
+
+    def __init__(self, device: Device, page: Page | None = None) -> None:
+        self.device = device
+        self.page = page or device.page
+        self.open()
+
+    def open(self) -> Engine:
+        """Loads the document anew, and with it the engine: what it knew in memory is gone."""
+        self.page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+        self.page.goto(BARE)
+        self.page.evaluate(_OPEN)
+        return self
+
+    def act(self, name: str, *values: Any) -> Any:
+        """Raises `Refused`."""
+        answer = self.page.evaluate(_ACT, [name, list(values)])
+        if "code" in answer:
+            raise Refused(answer["code"], answer["message"])
+        return answer.get("value")
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return dict(self.page.evaluate("() => chat.state"))
+
+    def contact(self, user: str) -> dict[str, Any] | None:
+        return next((one for one in self.state["contacts"] if one["user"] == user), None)
+
+    def conversation(self, user: str) -> dict[str, Any]:
+        return dict(self.page.evaluate("(user) => chat.conversation(user)", user))
+
+    def texts(self, user: str) -> list[str]:
+        return [one["text"] for one in self.conversation(user)["items"] if one["kind"] != "notice"]
+
+    def ticks(self, user: str) -> list[str]:
+        return [one["status"] for one in self.conversation(user)["items"] if one["mine"]]
+
+    @property
+    def notifications(self) -> list[dict[str, Any]]:
+        return list(self.page.evaluate("() => told"))
+
+    def until(self, what: Callable[[], bool], patience: float = PATIENCE / 1000) -> None:
+        """Waits until it is so."""
+        deadline = time.monotonic() + patience
+        while not what():
+            assert time.monotonic() < deadline, f"it did not come about; {self.state}"
+            self.page.wait_for_timeout(30)
+
+    def online(self) -> Engine:
+        self.until(lambda: self.state["link"]["state"] == "online")
+        return self
+
+    def send(self, user: str, *texts: str) -> None:
+        for text in texts:
+            self.act("sendText", user, text)
+
+    def idle(self) -> None:
+        """Everything composed here is on the server."""
+        self.until(lambda: self.state["waiting"] == 0)
+
+
+def login(device: Device, user: str) -> Engine:
+    engine = Engine(device)
+    engine.act("login", {"user": user, "password": PASSWORD})
+    return engine.online()
+
+
+def friends(server: Aldis, *users: str) -> None:
+    """Registered, and all friends with one another."""
+    server.register(*users)
+    for place, one in enumerate(users):
+        for other in users[place + 1 :]:
+            server.befriend(one, other)
