@@ -202,11 +202,13 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class DeviceEntry(msgspec.Struct, frozen=True):
-    """`last_seen` is null for a device that has logged in but never connected; `name` is empty where none was given."""
+    """`last_seen` is null for a device that has logged in but never connected; `name` is empty where none was given.
+    `expires` is when it is forgotten what the device has taken, unless it connects before; null where it is not."""
 
     device_id: str
     name: str
     last_seen: int | None
+    expires: int | None
     logged_in: bool
     tokens: int
     current: bool

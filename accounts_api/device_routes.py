@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
@@ -17,8 +18,11 @@ from aldis.accounts_api.problems import declared
 from aldis.accounts_api.services import Services
 from aldis.bridge.accounts.errors import UnknownDevice
 from aldis.bridge.accounts.records import TokenEntry
+from aldis.bridge.accounts.retention import may_be_forgotten
 from aldis.bridge.credentials import hashed, new_device_token
+from aldis.broker.ports import Device
 
+DAY = 86_400_000
 DEVICE_TAGS = ["devices"]
 TOKEN_TAGS = ["device tokens"]
 
@@ -42,7 +46,9 @@ async def devices(
 async def _devices_of(caller: Authenticated, services: Services) -> list[DeviceEntry]:
     now = services.now()
     names = await services.accounts.device_names.of(caller.user)
-    seen = {known.device: known.last_seen for known in await services.store.devices(caller.user)}
+    connected = await services.store.devices(caller.user)
+    seen = {known.device: known.last_seen for known in connected}
+    expires = _expiries(connected, services.history.idle_device_days * DAY)
     logged_in = {session.device_id for session in await services.accounts.sessions.alive(caller.user, now=now)}
     tokens = [token.device_id for token in await services.accounts.tokens.of(caller.user, now=now)]
     return [
@@ -50,12 +56,21 @@ async def _devices_of(caller: Authenticated, services: Services) -> list[DeviceE
             device_id=device,
             name=names.get(device, ""),
             last_seen=seen.get(device),
+            expires=expires.get(device),
             logged_in=device in logged_in,
             tokens=tokens.count(device),
             current=device == caller.device,
         )
         for device in sorted(seen.keys() | logged_in | set(tokens))
     ]
+
+
+def _expiries(devices: Sequence[Device], idle: int) -> dict[str, int]:
+    """When each is forgotten if it is not seen again; those that are not are left out."""
+    if not idle:
+        return {}
+    going = may_be_forgotten([(one.cursor, one.last_seen) for one in devices])
+    return {one.device: one.last_seen + idle for one, may_go in zip(devices, going, strict=True) if may_go}
 
 
 @patch(

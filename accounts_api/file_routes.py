@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from litestar import HttpMethod, Request, delete, post, route
+from litestar import HttpMethod, Request, Response, delete, get, post, route
 from litestar.exceptions import NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
@@ -20,6 +20,7 @@ from aldis.accounts_api.file_headers import headers_of, known, part_of
 from aldis.accounts_api.file_streams import ArrivingBody, FileAnswer
 from aldis.accounts_api.filing import Filing
 from aldis.accounts_api.media import needs_json
+from aldis.accounts_api.paging import DEFAULT, Limit, following, linked
 from aldis.accounts_api.problems import UNREAD, declared
 from aldis.accounts_api.services import Services
 from aldis.accounts_api.upload_form import OCTETS, OVERHEAD, UploadForm
@@ -30,6 +31,15 @@ from aldis.bridge.accounts.files import FileEntry
 TAGS = ["files"]
 
 FileId = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$", max_length=32, description="As the upload gave it.")]
+_NEWEST = f"{2**53 - 1}.{'0' * 32}"
+Before = Annotated[
+    str,
+    QueryParameter(
+        pattern=r"^[0-9]{1,16}\.[0-9a-f]{32}$",
+        max_length=49,
+        description="As `next` has it: after which file to go on.",
+    ),
+]
 To = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=64)]],
     QueryParameter(name="to", description="Who may fetch the file: a friend, or oneself; may be given several times."),
@@ -70,6 +80,23 @@ class StoredFile(msgspec.Struct, frozen=True):
     expires: int | None
 
 
+class Share(msgspec.Struct, frozen=True):
+    """Bytes, and files."""
+
+    bytes: int
+    files: int
+
+
+class FileList(msgspec.Struct, frozen=True):
+    """One's own files, the newest first. `used` is what all of them take, uploads under way included, and `allowed` how
+    much there may be. `next` is the path of the next page, null after the last one."""
+
+    files: list[StoredFile]
+    next: str | None
+    used: Share
+    allowed: Share
+
+
 class NewGrant(Body):
     to: UserId
 
@@ -102,6 +129,23 @@ async def upload(request: Request[Authenticated, Any, Any], to: To, services: Gi
         request.scope[UNREAD] = not body.complete  # type: ignore[literal-required]
         raise
     return _stored(entry)
+
+
+@get("/files", summary="My files", tags=TAGS, responses=declared(400, 401, 404, 429, 503))
+async def files(
+    caller: Caller, services: GivenServices, before: Before = _NEWEST, limit: Limit = DEFAULT
+) -> Response[FileList]:
+    """What the caller has sent and not removed; received files are not among them."""
+    filing = _filing(services)
+    time, _, file_id = before.partition(".")
+    found = await filing.mine(caller.user, (int(time), file_id), limit + 1)
+    count, size = await filing.files.used(caller.user)
+    more = None
+    if len(found) > limit:
+        last = found[limit - 1]
+        more = following("/v1/files", before=f"{last.created}.{last.file_id}", limit=limit)
+    allowed = Share(filing.limits.total, filing.limits.files)
+    return linked(FileList([_stored(one) for one in found[:limit]], more, Share(size, count), allowed), more)
 
 
 @route(
@@ -183,4 +227,4 @@ def _stored(entry: FileEntry) -> StoredFile:
     )
 
 
-GUARDED = [upload, fetch, give, remove]
+GUARDED = [upload, files, fetch, give, remove]

@@ -54,7 +54,7 @@ class Filing:
         self.uploads = Transfers("uploads", total=settings.max_uploads, per_user=settings.max_uploads_per_user)
         self.downloads = Transfers("downloads", total=settings.max_downloads, per_user=settings.max_downloads_per_user)
         self._pool = pool
-        self._limits = FileLimits(settings.max_total_per_user, settings.max_files_per_user, settings.max_receivers)
+        self.limits = FileLimits(settings.max_total_per_user, settings.max_files_per_user, settings.max_receivers)
         self._ours = False
         self._stopping = False
         self._transfers: WeakSet[Transfer] = WeakSet()
@@ -103,7 +103,7 @@ class Filing:
             file_id = secrets.token_hex(16)
             begun = self.now()
             deadline = begun + int(self.settings.upload_timeout * 1000)
-            await self.files.begin(NewFile(file_id, me, receivers, length, deadline), self._limits, now=begun)
+            await self.files.begin(NewFile(file_id, me, receivers, length, deadline), self.limits, now=begun)
             writer: BlobWriter | None = None
             try:
                 writer = await self.blobs.writer(file_id)
@@ -159,6 +159,10 @@ class Filing:
         except StoreUnavailable as error:
             logger.warning("an upload that failed is cleaned up later: %s", error, extra={"file": file_id})
 
+    async def mine(self, me: str, before: tuple[int, str], limit: int) -> list[FileEntry]:
+        """See `Files.mine`."""
+        return await self.files.mine(me, before=before, limit=limit, now=self.now())
+
     async def find(self, me: str, file_id: str) -> FileEntry:
         """Raises `UnknownFile`."""
         return await self.files.find(me, file_id, now=self.now())
@@ -175,7 +179,7 @@ class Filing:
 
     async def give(self, me: str, file_id: str, to: str) -> None:
         """See `Files.give`."""
-        await self.files.give(me, file_id, to, limit=self._limits.receivers, now=self.now())
+        await self.files.give(me, file_id, to, limit=self.limits.receivers, now=self.now())
 
     async def remove(self, me: str, file_id: str) -> None:
         """See `Files.remove`. If the storage is away, the bytes go later; nobody can fetch them any more."""

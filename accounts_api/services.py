@@ -48,6 +48,7 @@ class Services:
     store: Store
     announcer: Announcer
     settings: AccountsSettings
+    history: HistorySettings
     now: Callable[[], int]
     operations: Operations = field(default_factory=Operations)
     filing: Filing | None = None
@@ -78,6 +79,7 @@ def assemble(  # noqa: PLR0913 - all that a server has, each by its name
     announcer = Announcer(bus)
     repeating = Repeating(accounts.repeats, signing_key, int(settings.repeat_lifetime * 1000), now)
     logins = Logins(accounts, passwords, access_tokens, RefreshTokens(signing_key), announcer, repeating, settings, now)
+    history = history or HistorySettings()
     broadcasting = Broadcasting(accounts.broadcasts, postbox, now)
 
     async def look() -> None:
@@ -95,11 +97,12 @@ def assemble(  # noqa: PLR0913 - all that a server has, each by its name
         own_account=OwnAccount(accounts, logins, passwords, store, announcer, now),
         broadcasting=broadcasting,
         repeating=repeating,
-        housekeeping=Housekeeping(accounts, broadcasting, history or HistorySettings(), now),
+        housekeeping=Housekeeping(accounts, broadcasting, history, now),
         calls=Attempts(burst=settings.call_burst, per_minute=settings.call_per_minute),
         store=store,
         announcer=announcer,
         settings=settings,
+        history=history,
         now=now,
         operations=replace(operations or Operations(), look=look),
         filing=filing,

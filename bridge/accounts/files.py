@@ -78,6 +78,19 @@ _FOR_ME = (
 _USED = select(func.count(), func.coalesce(func.sum(_file.size), 0)).where(
     _file.owner == bindparam("owner"), _file.state.in_([UPLOADING, THERE])
 )
+_MINE = (
+    select(_file.file_id, _file.owner, _file.name, _file.mime, _file.size, _file.hash, _file.created, _file.expires)
+    .where(
+        _file.owner == bindparam("owner"),
+        _file.state == THERE,
+        or_(_file.expires.is_(None), _file.expires > bindparam("now")),
+        # two conditions: not every database looks up a pair of columns in an index
+        _file.created <= bindparam("created"),
+        or_(_file.created < bindparam("created"), _file.file_id < bindparam("file")),
+    )
+    .order_by(_file.created.desc(), _file.file_id.desc())
+    .limit(bindparam("limit"))
+)
 _RECEIVERS = select(func.count()).select_from(im_file_grant).where(_grant.file_id == bindparam("file"))
 
 
@@ -195,6 +208,13 @@ class Files:
             await connection.execute(delete(im_file).where(_file.file_id.in_(ids), _file.state == GONE))
 
         await self._database.write(work)
+
+    async def mine(self, owner: str, *, before: tuple[int, str], limit: int, now: int) -> list[FileEntry]:
+        """What the user has sent and not removed, the newest first: at most `limit` of those that come after the file
+        of this time and id, which may be gone."""
+        query = {"owner": owner, "created": before[0], "file": before[1], "limit": limit, "now": now}
+        async with self._database.read() as connection:
+            return [FileEntry(*row) for row in (await connection.execute(_MINE, query)).all()]
 
     async def used(self, owner: str) -> tuple[int, int]:
         """How many files the user has, uploads under way included, and their bytes."""

@@ -175,9 +175,16 @@ class Retention:
         return (rows[-1].user_id if rows else ""), forgotten
 
 
+def may_be_forgotten(places: Sequence[tuple[int, int]]) -> list[bool]:
+    """Of a user's devices, each by its cursor and when it was seen last, those that go when they are idle for long: all
+    but the one that has taken most, which says what the user has."""
+    furthest = max(range(len(places)), key=places.__getitem__, default=None)
+    return [place != furthest for place in range(len(places))]
+
+
 def _idle(devices: Sequence[Any], seen_before: int) -> list[Any]:
-    furthest = max(devices, key=lambda row: (row.inbox_cursor, row.last_seen))
-    return [row for row in devices if row is not furthest and row.last_seen < seen_before]
+    going = may_be_forgotten([(row.inbox_cursor, row.last_seen) for row in devices])
+    return [row for row, may_go in zip(devices, going, strict=True) if may_go and row.last_seen < seen_before]
 
 
 async def _expire(connection: AsyncConnection, idle: Sequence[Any]) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.accounts.filing import stored
 from tests.accounts.world import Caller, World, assert_problem
 
 OPEN = {"/v1/users", "/v1/login", "/v1/token/refresh", "/healthz", "/readyz"}
@@ -56,7 +57,7 @@ class Theirs:
 
     async def look(self) -> list[Any]:
         """All that Alice sees of her own."""
-        paths = ("/v1/account", "/v1/devices", "/v1/tokens", "/v1/friend-requests", "/v1/relations")
+        paths = ("/v1/account", "/v1/devices", "/v1/tokens", "/v1/friend-requests", "/v1/relations", "/v1/files")
         return [(await self.alice.get(path)).json() for path in paths]
 
 
@@ -69,8 +70,10 @@ async def prepared(world: World) -> Theirs:
     made = (await alice.post("/v1/tokens", {"device_id": "esp", "name": "greenhouse"})).json()
     key = (await alice.get("/v1/relations")).json()
     theirs = Theirs(alice, mallory)
+    file_id = await stored(alice, b"a letter", to="bob", name="letter.txt")
     theirs.ids = {"token_id": made["token_id"], "device_id": "esp", "user_id": "alice", "version": "1"}
-    theirs.secrets = [made["token_id"], made["token"], "greenhouse"]
+    theirs.ids["file_id"] = file_id
+    theirs.secrets = [made["token_id"], made["token"], "greenhouse", file_id, "letter"]
     theirs.secrets += [entry["key"]["key"] for entry in key if entry["key"]]
     return theirs
 
@@ -82,6 +85,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PUT", "/v1/account/password"): {"old_password": "a guess", "password": "long enough"},
     ("POST", "/v1/account/deletion"): {"password": "a guess"},
     ("POST", "/v1/admin/broadcasts"): {"text": "from mallory"},
+    ("POST", "/v1/files/{file_id}/grants"): {"to": "mallory"},
 }
 LAST = [("POST", "/v1/logout"), ("POST", "/v1/account/logout")]
 """After these Mallory is not even logged in."""
@@ -118,6 +122,9 @@ async def test_a_stranger_finds_and_changes_nothing_with_any_id(world: World) ->
         ("PATCH", "/v1/devices/{device_id}", "unknown-device"),
         ("DELETE", "/v1/devices/{device_id}", "unknown-device"),
         ("DELETE", "/v1/tokens/{token_id}", "unknown-token"),
+        ("GET", "/v1/files/{file_id}", "unknown-file"),
+        ("POST", "/v1/files/{file_id}/grants", "unknown-file"),
+        ("DELETE", "/v1/files/{file_id}", "unknown-file"),
         ("DELETE", "/v1/friends/{user_id}", "not-friends"),
         ("DELETE", "/v1/blocks/{user_id}", "not-blocked"),
         ("POST", "/v1/friend-requests/{user_id}/accept", "no-such-request"),
@@ -134,7 +141,10 @@ async def test_somebody_elses_is_as_if_it_were_not_there(world: World, method: s
     )
     assert_problem(stolen, 404, slug)
     invented = await world.client.request(
-        method, filled(path, "nobody-at-all"), headers=theirs.mallory.headers, json=BODIES.get((method, path))
+        method,
+        filled(path, "f" * 32 if "/files/" in path else "nobody-at-all"),
+        headers=theirs.mallory.headers,
+        json=BODIES.get((method, path)),
     )
     assert invented.json() == stolen.json(), "the answer does not tell whether it exists"
 
@@ -157,9 +167,13 @@ async def test_sql_in_every_place_is_only_text(world: World) -> None:
         path = httpx.URL("http://x").copy_with(path=f"/v1/devices/{text}").raw_path.decode()
         assert (await client.patch(path, json=names, headers=mallory.headers)).status_code == 204
         assert text in [entry["name"] for entry in (await mallory.get("/v1/devices")).json()]
-        for path in ("/v1/devices", "/v1/tokens"):
+        for path in ("/v1/devices", "/v1/tokens", "/v1/relations", "/v1/friend-requests"):
             answer = await client.get(path, params={"after": text}, headers=mallory.headers)
             assert answer.status_code == 200
+            for secret in theirs.secrets:
+                assert secret not in answer.text
+        answer = await client.get("/v1/files", params={"before": text}, headers=mallory.headers)
+        assert_problem(answer, 400, "invalid-request")
         await world.accounts.administration.grant("mallory", now=1)
         answer = await client.get("/v1/admin/users", params={"after": text}, headers=mallory.headers)
         assert {entry["user_id"] for entry in answer.json()["users"]} <= {"alice", "bob", "carol", "mallory"}

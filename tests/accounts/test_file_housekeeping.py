@@ -89,7 +89,7 @@ async def test_what_a_dead_process_has_left(small: World) -> None:
     ids = [secrets.token_hex(16) for _ in range(3)]
     for file_id in ids[:2]:
         await small.accounts.files.begin(
-            NewFile(file_id, "alice", (), 10, now + HOUR), small.filing._limits, now=now
+            NewFile(file_id, "alice", (), 10, now + HOUR), small.filing.limits, now=now
         )  # fmt: skip
     half = await small.blobs.writer(ids[0])
     await half.write(b"half")
@@ -171,7 +171,7 @@ async def test_what_was_given_up_is_not_finished(world: World) -> None:
     for retired in (False, True):
         file_id = secrets.token_hex(16)
         await world.accounts.files.begin(
-            NewFile(file_id, alice.user, (), 10, now + 1_000), world.filing._limits, now=now
+            NewFile(file_id, alice.user, (), 10, now + 1_000), world.filing.limits, now=now
         )  # fmt: skip
         entry = FileEntry(file_id, alice.user, "a", "a/b", 1, b"h" * 32, now + 2_000 * (not retired), None)
         if retired:
