@@ -158,6 +158,24 @@ async def test_idle_devices_go_but_for_the_furthest(world: World, talk: Talk, ca
     assert (claim.created, claim.cursor) == (True, 4)
 
 
+async def test_devices_say_when_they_go_and_go_then(world: World, talk: Talk) -> None:
+    [bob] = await world.enter("bob")
+    object.__setattr__(world.services, "store", talk.store)  # the one that housekeeping looks at
+    await talk.say("alice", "bob", *"ab")
+    seen = world.now() - 100 * DAY
+    await talk.take("bob", "tablet", up_to=1, at=seen)
+    await talk.take("bob", "furthest", up_to=2, at=seen)
+    said = {one["device_id"]: one["expires"] for one in (await bob.get("/v1/devices")).json()}
+    assert said == {"phone": None, "furthest": None, "tablet": seen + 180 * DAY}
+    world.shift += said["tablet"] - world.now()
+    world.shift -= 60_000
+    await tidy(world, idle_device_days=180)
+    assert await devices(world, "bob") == ["furthest", "tablet"]
+    world.shift += 120_000
+    await tidy(world, idle_device_days=180)
+    assert await devices(world, "bob") == ["furthest"]
+
+
 async def test_who_connects_while_it_is_being_forgotten_stays(
     world: World, talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
