@@ -17,7 +17,7 @@ export function App({ chat }) {
   useNotifications(chat, state.phase === "ready");
 
   useEffect(() => {
-    const tell = () => chat.visible(document.visibilityState === "visible");
+    const tell = () => Promise.resolve(chat.visible(document.visibilityState === "visible")).catch(() => {});
     tell();
     document.addEventListener("visibilitychange", tell);
     return () => document.removeEventListener("visibilitychange", tell);

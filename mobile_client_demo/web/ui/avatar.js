@@ -15,6 +15,9 @@ export const Avatar = memo(({ user, name, online, kind, large }) => {
 /** "self" for notes to oneself, "server" for announcements, else "person". */
 export const kindOf = (user, me) => (user === "$server" ? "server" : me && user === me.user ? "self" : "person");
 
+/** Nobody to write to yet: only oneself, and what the server says. */
+export const isAlone = ({ contacts, me }) => contacts.every(({ user }) => kindOf(user, me) !== "person");
+
 /** How a conversation is called. */
 export function titleOf(contact, me) {
   const kind = kindOf(contact.user, me);

@@ -2,7 +2,7 @@
 import { useAction, useChat } from "./chat_context.js";
 import { FileBody } from "./file_body.js";
 import { fullTime, time } from "./format.js";
-import { cx, html, memo, useState } from "./html.js";
+import { cx, html, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { RichText, isOnlyEmoji } from "./rich_text.js";
 import { Ticks } from "./ticks.js";
@@ -17,7 +17,7 @@ function beginning(text) {
   return cut.length > LONG ? cut.slice(0, LONG) : cut;
 }
 
-export const Bubble = memo(({ item, first, last, title }) => {
+export function Bubble({ item, first, last, title }) {
   const emoji = item.kind === "text" && isOnlyEmoji(item.text);
   const image = item.kind === "file" && item.file && item.file.isImage;
   const failed = item.status === "failed";
@@ -31,7 +31,7 @@ export const Bubble = memo(({ item, first, last, title }) => {
     </div>
     ${failed && html`<${Failed} item=${item} />`}
   </li>`;
-});
+}
 
 function Body({ item, emoji }) {
   const [all, setAll] = useState(false);

@@ -1,10 +1,11 @@
 /** The right side while no conversation is open. */
+import { isAlone } from "./avatar.js";
 import { html } from "./html.js";
 import { Logo } from "./icons.js";
 import { go } from "./router.js";
 
 export function Empty({ state, missing }) {
-  const alone = !state.contacts.length;
+  const alone = isAlone(state);
   return html`<section class="pane empty" aria-label="No conversation is open">
     <div class="empty-card">
       <${Logo} />

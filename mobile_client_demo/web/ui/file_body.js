@@ -71,7 +71,7 @@ const SMALL = 4_000_000;
 function Picture({ item, file, name, onBroken }) {
   const chat = useChat();
   useEffect(() => {
-    if (file.state === "none" && file.size <= SMALL) chat.download(item.key).catch(() => {}); // The bubble shows it: `failed`.
+    if (!file.url && (file.state === "none" || file.state === "ready") && file.size <= SMALL) chat.download(item.key).catch(() => {}); // The bubble shows it: `failed`.
   }, [item.key]);
   const moving = file.state === "uploading" || file.state === "downloading";
   const open = () => go({ user: here().user, sheet: ["image", item.key] });

@@ -2,7 +2,7 @@
 import { Banners } from "./banners.js";
 import { ContactRow } from "./contact_row.js";
 import { count, plainName } from "./format.js";
-import { titleOf } from "./avatar.js";
+import { isAlone, titleOf } from "./avatar.js";
 import { useNow } from "./chat_context.js";
 import { html, useMemo, useRef, useState } from "./html.js";
 import { Icon, Logo } from "./icons.js";
@@ -59,7 +59,7 @@ export function List({ state, open, wide }) {
       <button class="icon-button" aria-label="Settings" title="Settings" onClick=${() => sheet("settings")}><${Icon} name="settings" /></button>
     </header>
     <${Banners} state=${state} />
-    ${state.contacts.length > 0 &&
+    ${!isAlone(state) &&
     html`<div class="search" role="search">
       <${Icon} name="search" />
       <input id="search" type="search" placeholder="Search people" aria-label="Search people" autocomplete="off" autocapitalize="none" spellcheck=${false}
@@ -74,7 +74,7 @@ export function List({ state, open, wide }) {
             draft=${contact.user === open ? "" : drafts.get(contact.user) || ""} tabbable=${contact.user === focused} now=${now} onFocus=${setAt} />`,
         )}
       </ul>
-      ${!shown.length && html`<${Nobody} search=${search.trim()} wide=${wide} onAdd=${() => sheet("add")} />`}
+      ${(search.trim() ? !shown.length : isAlone(state)) && html`<${Nobody} search=${search.trim()} wide=${wide} onAdd=${() => sheet("add")} />`}
     </div>
   </section>`;
 }

@@ -1,7 +1,7 @@
 /** One row of a conversation: a day, the line before what is new, a notice, or a bubble. */
 import { Bubble } from "./bubble.js";
 import { dayLabel } from "./format.js";
-import { html, memo } from "./html.js";
+import { html, memo, sameData } from "./html.js";
 import { Icon } from "./icons.js";
 
 export const Row = memo(
@@ -11,7 +11,7 @@ export const Row = memo(
     if (item.kind === "notice") return html`<li class="event" data-key=${row.key}><span><bdi>${item.text}</bdi></span></li>`;
     return html`<${Bubble} item=${item} first=${first} last=${last} title=${title} />`;
   },
-  (a, b) => a.item === b.item && a.first === b.first && a.last === b.last && a.title === b.title && a.row.key === b.row.key,
+  (a, b) => sameData(a.item, b.item) && a.first === b.first && a.last === b.last && a.title === b.title && a.row.key === b.row.key,
 );
 
 const BONES = ["theirs w52", "theirs w38", "mine w44", "theirs w62", "mine w30", "mine w48"];

@@ -15,9 +15,10 @@ export function Shell({ state }) {
   const open = contact ? contact.user : null;
 
   useEffect(() => {
-    chat.openConversation(open);
-    return () => chat.openConversation(null);
+    // Refused only when the login has ended or another tab has the chat: then another screen is on its way.
+    Promise.resolve(chat.openConversation(open)).catch(() => {});
   }, [chat, open]);
+  useEffect(() => () => void Promise.resolve(chat.openConversation(null)).catch(() => {}), [chat]);
 
   useShortcuts(state, place);
 
