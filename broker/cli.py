@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,27 +20,23 @@ from aldis.config.layers import merge
 from aldis.config.roles import check_role, role_overrides
 from aldis.config.settings import Settings, SettingsError, entrances, load, serves_web
 
+COMMANDS_OF_THEIR_OWN = {
+    "chat": "aldis.mobile_client_demo.terminal.main",
+    "demo": "aldis.mobile_client_demo.demo",
+    "journal": "aldis.broker.journal_command",
+    "keys": "aldis.broker.compose_keys",
+    "tls": "aldis.broker.tls_dev",
+}
+"""They read their arguments themselves, and are imported only when they are called: `aldis up` needs none of them."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 1 failed, 2 used or configured wrongly."""
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments[:1] == ["demo"]:
-        from aldis.mobile_client_demo.demo import main as demo
-
-        return demo(arguments[1:])
-    if arguments[:1] == ["tls"]:
-        from aldis.broker.tls_dev import main as tls
-
-        return tls(arguments[1:])
-    if arguments[:1] == ["keys"]:
-        from aldis.broker.compose_keys import main as keys
-
-        os.umask(0o077)
-        return keys(arguments[1:])
-    if arguments[:1] == ["journal"]:
-        from aldis.broker.journal_command import main as journal
-
-        return journal(arguments[1:])
+    if arguments and arguments[0] in COMMANDS_OF_THEIR_OWN:
+        if arguments[0] == "keys":
+            os.umask(0o077)
+        return int(import_module(COMMANDS_OF_THEIR_OWN[arguments[0]]).main(arguments[1:]))
     options = _parser().parse_args(arguments)
     if getattr(options, "make_secrets", False):
         return _make_secrets(options.file)
@@ -121,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("keys", help="list and exchange master keys (aldis keys --help)")
     commands.add_parser("journal", help="see what is accepted and not stored yet (aldis journal --help)")
     commands.add_parser("tls", help="make certificates to try TLS with (aldis tls dev --help)")
+    commands.add_parser("chat", help="chat in a terminal (aldis chat --help)")
     commands.add_parser("demo", help="play a conversation against a running server (aldis demo --help)")
     return parser
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from aldis.mobile_client_demo.bot.base import BaseBot
 from aldis.mobile_client_demo.bot.handlers import Arrived, Message
 from aldis.mobile_client_demo.bot.handles import Handle
-from aldis.mobile_client_demo.bot.reception import Invoke
+from aldis.mobile_client_demo.bot.reception import Invoke, read
 from aldis.mobile_client_demo.files import FileMessage
+from aldis.mobile_client_demo.rest import Relation
+from aldis.mobile_client_demo.wire import Item
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +74,17 @@ class Bot(BaseBot):
         """Handles of what is not settled, from earlier runs too."""
         return self._core.waiting()
 
+    def count_waiting(self) -> int:
+        """How many are not settled."""
+        return self._core.count_waiting()
+
     def read(self, message: Message) -> None:
         """Tells its sender that all up to this one was shown, now or when there is a connection."""
         self._core.say_read(message.sender, message.mid)
+
+    def say_read(self, peer: str, up_to: int) -> None:
+        """The same by number."""
+        self._core.say_read(peer, up_to)
 
     def report(self, topic: str, payload: bytes | str, *, retain: bool = True, qos: int = 1) -> bool:
         """Publishes below `devices/{me}/`; False while offline: report again in `on_online`."""
@@ -92,6 +102,14 @@ class Bot(BaseBot):
         """What was said with `peer` below the message `before`, or the newest, oldest first; and the `before` of the
         page above, 0 where there is none. Raises `RestError`, `NoLogin`."""
         return self._history(peer, before, limit)
+
+    def offer_keys(self, relations: Iterable[Relation]) -> None:
+        """The keys of a list of relations, where this device has none: so that it can encrypt to all of them."""
+        self._core.keys.offered((one.friend, one.key) for one in relations if one.key is not None)
+
+    def decrypt(self, item: Item) -> Message:
+        """What an item says that came from elsewhere, such as one's own in the outbox."""
+        return read(item, self._core.keys)
 
     def rotate_key(self, friend: str) -> int:
         """A new version of the key with this friend; which one it is."""

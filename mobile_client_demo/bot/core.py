@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 LASTING = 10.0
 """Seconds after which a connection has lasted: the next back-off begins from the shortest."""
 TICK = 0.5
+ENDS = {0: "the connection was lost", NOT_ALLOWED: "not let in"}
 
 
 class NotAllowed(Exception):
@@ -139,6 +140,9 @@ class Core:
     def progress(self, peer: str) -> Progress:
         """How far the peer has come with what this user's device has sent, as far as the server has told."""
         return self._outbox.progress(peer)
+
+    def count_waiting(self) -> int:
+        return len(self._outbox)
 
     def say_read(self, peer: str, up_to: int) -> None:
         """On disk when it returns; told to the peer as soon as there is a connection."""
@@ -260,7 +264,9 @@ class Core:
         def down() -> None:
             if connection is self._connection:
                 self._refused = reason
-                self._down(f"the connection is over ({reason})")
+                self._down(
+                    {0: "the connection was lost", NOT_ALLOWED: "not let in"}.get(reason, "the server cannot yet")
+                )
 
         self._events.put(down)
 

@@ -11,7 +11,7 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -207,6 +207,11 @@ class Disk:
     def add_key(self, friend: str, key: RelationKey) -> None:
         with self._stored():
             self._sql.execute("INSERT OR REPLACE INTO relation_key VALUES (?, ?, ?)", (friend, key.version, key.key))
+
+    def add_keys(self, keys: Iterable[tuple[str, RelationKey]]) -> None:
+        with self._stored():
+            rows = [(friend, key.version, key.key) for friend, key in keys]
+            self._sql.executemany("INSERT OR REPLACE INTO relation_key VALUES (?, ?, ?)", rows)
 
     def remembered(self, name: str) -> str | None:
         value = self._value(name)

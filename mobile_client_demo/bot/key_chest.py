@@ -10,7 +10,7 @@ import base64
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -42,6 +42,12 @@ class _StoredKeyring(Keyring):
         if self.version(friend, key.version) != key:
             self._disk.add_key(friend, key)
         super().add(friend, key)
+
+    def add_all(self, keys: list[tuple[str, RelationKey]]) -> None:
+        if keys:
+            self._disk.add_keys(keys)
+        for friend, key in keys:
+            super().add(friend, key)
 
 
 class KeyChest:
@@ -95,11 +101,14 @@ class KeyChest:
             except (RestError, NoLogin, Distrusted, CannotDecrypt) as error:
                 logger.warning("the new key with %s cannot be had yet: %s", friend, error)
 
-    def offered(self, friend: str, key: RelationKey) -> None:
-        """The newest key, from the list of relations. Taken only where this device has never seen a sealed one."""
+    def offered(self, keys: Iterable[tuple[str, RelationKey]]) -> None:
+        """The newest keys, from the list of relations. Taken only where this device has none and has never seen a
+        sealed one."""
         with self._lock:
-            if friend not in self._kept().get("since", {}) and not self._has(friend):
-                self._keys.add(friend, key)
+            sealed = self._kept().get("since", {})
+            self._keys.add_all(
+                [(friend, key) for friend, key in keys if friend not in sealed and not self._has(friend)]
+            )
 
     def rotate(self, friend: str) -> int:
         """Makes the next version, by the server or, where it is sealed, here; which one it is. Raises `RestError`,

@@ -65,6 +65,10 @@ class StoredOutbox(Outbox):
         self._queue.append(message)
         return message
 
+    def __len__(self) -> int:
+        """How many wait for an answer."""
+        return len(self._waiting)
+
     def offline(self) -> None:
         """Nothing is under way any more: everything that is not settled leaves again, first things first."""
         self._underway, self._behind, self._later = {}, {}, []

@@ -58,7 +58,7 @@ class Home:
         """`server`, `mqtt`, `user`, `cafile`, as far as they are known."""
         return self._read(self.folder / "last.json")
 
-    def remember(self, **values: str) -> None:
+    def remember(self, values: Mapping[str, str]) -> None:
         _write(self.folder / "last.json", values)
 
     def account(self, server: str, user: str, device: str) -> Account:

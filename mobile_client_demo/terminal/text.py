@@ -50,6 +50,11 @@ def _letter(letter: str, lines: bool) -> str:
     return chr(ord("A") + code - _REGIONAL.start) if code in _REGIONAL else letter
 
 
+def fit(letter: str) -> str:
+    """One letter for one, for what is just being typed."""
+    return _letter(letter, True)[:1] or UNFIT
+
+
 def _ignorable(code: int) -> bool:
     """Variation selectors, tags, and what Unicode keeps free for more of the kind."""
     return (

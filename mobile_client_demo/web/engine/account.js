@@ -51,7 +51,6 @@ export class Account {
       news: (row) => this.#news(row),
       settled: (told) => this.outbox.settled(told),
       system: (message) => this.#system(message),
-      hole: () => this.#hole(),
     });
     this.history = new History({ rest, shelf, inbox: this.inbox, changed });
   }
@@ -142,22 +141,6 @@ export class Account {
     if (type === "broadcast") return;
     if (type === "key_wrapped" || type === "device_keys_changed") return;
     void this.refresh().then(() => user && this.reread(user)).catch((error) => this.#trouble(error));
-  }
-
-  // Items are missing, as after half a year away: what is here is no whole any more, and the history tells it again.
-  async #hole() {
-    const { shelf, history } = this;
-    const peers = [...shelf.all()].map((one) => one.peer).filter((peer) => peer !== SERVER);
-    await shelf.change(peers, async (draft) => {
-      for (const peer of peers) {
-        for (const row of await draft.work.rows(peer, { limit: Infinity })) {
-          if (row.kind !== "notice") await draft.forget(row);
-        }
-        draft.set(peer, { ...draft.get(peer), floor: null, complete: false, deeper: false });
-      }
-    });
-    history.prime(() => peers);
-    if (shelf.open !== null) this.#look(shelf.open);
   }
 
   /** Tries again to open what did not open for want of a key. */

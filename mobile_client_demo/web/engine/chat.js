@@ -87,7 +87,7 @@ export class Chat extends EventTarget {
     else await this.#begin();
   }
 
-  async #begin() {
+  async #begin({ fresh = false } = {}) {
     this.#account?.stop();
     const account = new Account({
       db: this.#db, rest: this.#rest, session: this.#session, place: () => findPlace(this.#db, this.#base),
@@ -95,6 +95,7 @@ export class Chat extends EventTarget {
     });
     this.#account = account;
     await account.start();
+    if (fresh) await account.refresh(); // somebody who has just come in sees friends, not an empty list
     await account.visible(this.#visible);
     this.#become("ready", null);
   }
@@ -182,7 +183,7 @@ export class Chat extends EventTarget {
     this.#account?.stop();
     this.#account = null;
     await this.#own(() => this.#session.start(who));
-    await this.#begin();
+    await this.#begin({ fresh: true });
     this.#session.describe(platform(navigator.userAgent)).then(() => this.#changed(), () => {}); // only names
   }
 
@@ -222,10 +223,12 @@ export class Chat extends EventTarget {
     return this.#account;
   }
 
-  // What another tab has taken is no fault of anybody's.
+  // When an action is over, its effect is in the state. What another tab has taken is no fault of anybody's.
   async #own(what) {
     try {
-      return await what();
+      const result = await what();
+      if (this.#due !== null) this.#tell();
+      return result;
     } catch (error) {
       if (!(error instanceof Elsewhere)) throw error;
       await this.#left();
@@ -250,7 +253,7 @@ export class Chat extends EventTarget {
   }
 
   /** "Try now". */
-  async reconnect() {
+  async tryNow() {
     this.#in().link.now();
   }
 

@@ -131,7 +131,8 @@ export class Database {
   }
 
   async #run(mode, what) {
-    const tx = this.#db.transaction(Object.keys(STORES), mode);
+    // strict: what is acknowledged to the server must outlive a power cut, not only this page
+    const tx = this.#db.transaction(Object.keys(STORES), mode, { durability: "strict" });
     const ended = new Promise((resolve, reject) => {
       tx.oncomplete = resolve;
       tx.onabort = () => reject(tx.error ?? new Error("the browser has given up a transaction"));

@@ -10,7 +10,6 @@ import { content, notice, received, remembered } from "./wire.js";
  * @property {(row: import("./conversation.js").Row) => void} news something for me that was not here
  * @property {(told: {id: string, type: "sent"|"failed", reason?: string, row: object|null}) => void} settled an answer to what was sent from here
  * @property {(message: any) => void} system a notice of the server, stored
- * @property {() => Promise<void>} hole items are missing: what is known is no whole any more
  */
 
 export class Inbox {
@@ -78,23 +77,21 @@ export class Inbox {
   }
 
   async #store(steps) {
-    const { shelf, news, settled, system, hole } = this.#uses;
+    const { shelf, news, settled, system } = this.#uses;
     // the others concern no rows: a conversation need not come into memory for them, of which there are many at each start
     const concerned = (fact) =>
       fact.type === "marker" ? fact.upTo > (shelf.get(fact.peer)?.upTo ?? -1) : !isReceipt(fact) || isAnswer(fact);
     const peers = steps.filter(({ fact }) => concerned(fact)).flatMap((step) => step.peers);
-    const { after, missing } = await shelf.change(peers, async (draft) => {
+    const after = await shelf.change(peers, async (draft) => {
       const after = [];
       const known = (await draft.work.get("meta", "n")) ?? null;
-      let n = known;
-      let missing = false;
+      let n = known; // not without gaps: what this device has sent has numbers too, and comes to the others only
       for (const { fact, row: told } of steps) {
         if (fact.n === undefined) {
           after.push(await this.#state(draft, fact));
           continue;
         }
         if (n !== null && fact.n <= n) continue;
-        missing ||= n !== null && fact.n > n + 1;
         n = fact.n;
         const fresh = told !== null && (await draft.tell(told));
         if (fact.type === "system") after.push(() => system(fact.message));
@@ -102,10 +99,9 @@ export class Inbox {
         if (fresh && told !== null && fact.type === "system" && told.kind === "text") after.push(() => news(told));
       }
       if (n !== known) await draft.work.put("meta", n, "n");
-      return { after, missing };
+      return after;
     });
     for (const tell of after) tell?.(settled);
-    if (missing) await hole();
   }
 
   // Receipts and markers: what is so, however often it is told.

@@ -1,5 +1,5 @@
 // The login of this browser: its tokens, refreshed in one place, and what a new login keeps of what was there.
-import { hex, randomBytes } from "./bytes.js";
+import { hex, newId, randomBytes } from "./bytes.js";
 import { ChatError, passing } from "./errors.js";
 import { escaped } from "./rest.js";
 
@@ -18,6 +18,7 @@ export class SignedOut extends ChatError {
  * @typedef {object} Login
  * @property {string} user @property {string} name @property {string} device
  * @property {string} access @property {string} refresh @property {number} until milliseconds
+ * @property {string|null} [renewal] the key of a refresh that was not answered
  */
 
 export class Session {
@@ -107,19 +108,24 @@ export class Session {
         this.login = stored;
         return stored.access;
       }
-      const got = await this.#refreshed(stored.refresh);
+      const got = await this.#refreshed(stored);
       if (this.login === null) throw new SignedOut("You have logged out.");
-      const login = { ...this.login, ...tokens(got) };
+      const login = { ...this.login, ...tokens(got), renewal: null };
       await this.#db.writeAlways((work) => work.put("meta", login, "session"));
       this.login = login;
       return login.access;
     });
   }
 
-  async #refreshed(refresh) {
-    await this.#db.write(async () => {}); // only the tab that has the chat
+  // A refresh token is good once. The key, stored before, is why one whose answer got lost may be asked for again.
+  async #refreshed(stored) {
+    const renewal = stored.renewal ?? newId();
+    this.login = { ...stored, renewal };
+    await this.#db.write((work) => work.put("meta", this.login, "session"));
     try {
-      return await this.#rest.call("POST", "/v1/token/refresh", { refresh_token: refresh }, { open: true });
+      const headers = { "Idempotency-Key": renewal };
+      const body = { refresh_token: stored.refresh };
+      return await this.#rest.call("POST", "/v1/token/refresh", body, { open: true, headers });
     } catch (error) {
       if (!(error instanceof ChatError) || error.status !== 401) throw error;
       const said = "This login has ended: the device was removed, or logged out from elsewhere. Log in again.";
