@@ -32,6 +32,7 @@ _ACT = """async ([name, values]) => {
   }
 }"""
 
+
 class Refused(Exception):
     """A `ChatError`; `code` is its word."""
 
@@ -72,11 +73,15 @@ class Engine:
     def conversation(self, user: str) -> dict[str, Any]:
         return dict(self.page.evaluate("(user) => chat.conversation(user)", user))
 
+    def items(self, user: str) -> list[dict[str, Any]]:
+        """What people have said, without the notices of the server."""
+        return [one for one in self.conversation(user)["items"] if one["kind"] != "notice"]
+
     def texts(self, user: str) -> list[str]:
-        return [one["text"] for one in self.conversation(user)["items"] if one["kind"] != "notice"]
+        return [one["text"] for one in self.items(user)]
 
     def ticks(self, user: str) -> list[str]:
-        return [one["status"] for one in self.conversation(user)["items"] if one["mine"]]
+        return [one["status"] for one in self.items(user) if one["mine"]]
 
     @property
     def notifications(self) -> list[dict[str, Any]]:
@@ -86,7 +91,7 @@ class Engine:
         """Waits until it is so."""
         deadline = time.monotonic() + patience
         while not what():
-            assert time.monotonic() < deadline, f"it did not come about; {self.state}"
+            assert time.monotonic() < deadline, f"it did not come about: {self.state}"
             self.page.wait_for_timeout(30)
 
     def online(self) -> Engine:

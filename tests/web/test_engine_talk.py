@@ -135,7 +135,7 @@ def test_who_may_not_write_is_told(server: Aldis, device: Devices) -> None:
     other.act("block", alice)
     one.send(bob, "are you there?")
     one.until(lambda: one.ticks(bob) == ["failed"])
-    (item,) = one.conversation(bob)["items"]
+    (item,) = one.items(bob)
     assert "does not take messages" in item["reason"]
     with pytest.raises(Refused) as refused:
         other.send(alice, "no")
@@ -144,7 +144,7 @@ def test_who_may_not_write_is_told(server: Aldis, device: Devices) -> None:
     one.act("retry", item["key"])
     other.until(lambda: other.texts(alice) == ["are you there?"])
     one.until(lambda: one.ticks(bob) == ["delivered"])
-    assert [(again["key"], again["id"]) for again in one.conversation(bob)["items"]] == [(item["key"], item["id"])]
+    assert [(again["key"], again["id"]) for again in one.items(bob)] == [(item["key"], item["id"])]
     other.act("unfriend", alice)
     one.until(lambda: one.contact(bob) is None)
     with pytest.raises(Refused) as refused:
@@ -158,10 +158,10 @@ def test_a_failed_message_can_be_discarded(server: Aldis, device: Devices) -> No
     other.act("block", alice)
     one.send(bob, "into the wind")
     one.until(lambda: one.ticks(bob) == ["failed"])
-    one.act("discard", one.conversation(bob)["items"][0]["key"])
-    one.until(lambda: one.conversation(bob)["items"] == [])
+    one.act("discard", one.items(bob)[0]["key"])
+    one.until(lambda: one.items(bob) == [])
     one.open().online()
-    assert one.conversation(bob)["items"] == []
+    assert one.items(bob) == []
 
 
 def test_without_webcrypto_the_same_is_read(server: Aldis, device: Devices) -> None:

@@ -1,5 +1,6 @@
 // What the connection brings, stored before it is acknowledged: a killed page loses nothing, and nothing comes twice.
 import { failed, keyOf, receipt, row, seen, sent } from "./conversation.js";
+import { rejected } from "./errors.js";
 import { content, notice, received, remembered } from "./wire.js";
 
 /**
@@ -119,7 +120,7 @@ export class Inbox {
     }
     const known = typeof id === "string" ? await draft.row(keyOf(true, id, null)) : undefined;
     if (known === undefined || known.peer !== fact.peer) return (settled) => settled({ id, type, reason, row: null });
-    const next = type === "sent" ? sent(known, told) : failed(known, String(reason));
+    const next = type === "sent" ? sent(known, told) : failed(known, rejected(String(reason)));
     // "rate": later it will do; the outbox keeps it
     if (reason !== "rate") await draft.keep(next);
     return (settled) => settled({ id, type, reason, row: next });
