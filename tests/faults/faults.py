@@ -181,6 +181,33 @@ def lose_answers_to_commits(scene: Scene) -> Iterator[None]:
         scene.world.line("pass", line)
 
 
+# What is worst where messages come from a journal
+
+
+@fault(60.0, needs="journal", touches="mysql")
+def stop_mariadb_for_a_minute(scene: Scene) -> Iterator[None]:
+    """Who is connected goes on sending."""
+    scene.world.mysql.stop()
+    yield
+    scene.world.mysql.start()
+
+
+@fault(1.0, needs="journal", touches="nodes mysql")
+def kill_a_node_between_commit_and_removal(scene: Scene) -> Iterator[None]:
+    """Its COMMIT goes through, the answer does not, and it hears nothing more."""
+    node = scene.some_node()
+    line = node.lines["mysql"]
+    lost = scene.world.line("lose_commits", line)["lost"]
+    deadline = time.monotonic() + 5
+    while scene.world.line("look", line)["lost"] == lost and time.monotonic() < deadline:
+        time.sleep(0.005)
+    node.kill()
+    scene.killed(node.name)
+    scene.world.line("pass", line)
+    yield
+    node.start()
+
+
 # Redis
 
 
@@ -284,4 +311,5 @@ def combined(world: World, chance: random.Random, count: int, played: Counter[st
     for one in order:
         if len(chosen) < count and not any(one.touches & other.touches for other in chosen):
             chosen.append(one)
-    return chosen
+    # the first to begin is the last to end: a node that starts needs its database and Redis
+    return sorted(chosen, key=lambda one: "nodes" not in one.touches)

@@ -1,6 +1,6 @@
 """Faults where messages are acknowledged for being in the journal: the same load, and the same judgement.
 
-A longer run: `make faults ARGS="--world journal"`.
+A longer run, with the database down for a minute: `make faults ARGS="--world journal"`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults import world
 from tests.faults.faults import FAULTS, possible
-from tests.faults.test_short import Stage
+from tests.faults.test_short import TROUBLES, Stage
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -35,6 +35,7 @@ def test_without_any_fault(stage: Stage) -> None:
     [
         "kill a node",
         "kill both nodes",
+        "kill a node between commit and removal",
         "freeze a node past its lease",
         "rolling restart",
         "kill mariadb",
@@ -47,6 +48,13 @@ def test_without_any_fault(stage: Stage) -> None:
 )
 def test_a_fault(stage: Stage, name: str) -> None:
     stage.round(name)
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_network(stage: Stage, trouble: str) -> None:
+    """On the way to Redis, and then on that to MariaDB, each time at a node drawn by the seed."""
+    for to in ("redis", "mysql"):
+        stage.round(f"{trouble}, node to {to}")
 
 
 def test_what_keeps_messages_dies_together(stage: Stage) -> None:

@@ -110,7 +110,7 @@ class Node:
 
 class World:
     """What faults and the runner see. `has` names what there is: nodes (more than one), mysql, redis,
-    hints (nothing else is in Redis), disk."""
+    hints (nothing else is in Redis), journal (or messages are), disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -236,7 +236,7 @@ def two_nodes(folder: Path, *, quick: bool = True, journal: bool = False, megaby
             for node in nodes:
                 node.ready()
             _database(world, disk)
-            world.has |= {"nodes", "redis"} if journal else {"nodes", "redis", "hints"}
+            world.has |= {"nodes", "redis", "journal" if journal else "hints"}
             world.accounts = Aldis(folder / "accounts")
             world.accounts.http = here.accounts.http
             yield world
