@@ -15,6 +15,8 @@ class Announcer:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self.unconfirmed = 0
+        """How often not every connector has confirmed in time."""
 
     def announce(self, *logged: Logged) -> None:
         for one in logged:
@@ -25,4 +27,5 @@ class Announcer:
         block is confirmed; or when the bus has given up waiting. The change stands in any case: a connector that could
         not be told ends what it must end when it next reads the log."""
         if not await self._bus.settled():
+            self.unconfirmed += 1
             logger.warning("not every connector has confirmed an announcement; it will find it in the log")

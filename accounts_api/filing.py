@@ -53,6 +53,10 @@ class Filing:
         self.now = now
         self.uploads = Transfers("uploads", total=settings.max_uploads, per_user=settings.max_uploads_per_user)
         self.downloads = Transfers("downloads", total=settings.max_downloads, per_user=settings.max_downloads_per_user)
+        self.received = self.sent = 0
+        """Bytes of contents, of uploads that failed as well."""
+        self.stored = self.failed = 0
+        """Uploads by how they ended."""
         self._pool = pool
         self.limits = FileLimits(settings.max_total_per_user, settings.max_files_per_user, settings.max_receivers)
         self._ours = False
@@ -112,10 +116,12 @@ class Filing:
                 entry = self._entry(file_id, me, form, sha256)
                 await self.files.finish(entry)
             except BaseException as error:
+                self.failed += 1
                 await _to_the_end(self._undo(file_id, writer))
                 if isinstance(error, StorageFull):
                     raise NoRoom("there is no room for this file") from error
                 raise
+        self.stored += 1
         logger.info("file stored", extra={"user": me, "file": file_id, "bytes": entry.size})
         return entry
 
@@ -128,6 +134,7 @@ class Filing:
         async def pass_on() -> None:
             block = bytes(held)
             held.clear()
+            self.received += len(block)
             # in a thread: at a gigabit a second it is a tenth of a core
             await loop.run_in_executor(self._pool, digest.update, block)
             await writer.write(block)
@@ -173,6 +180,7 @@ class Filing:
         try:
             async for block in self.blobs.read(entry.file_id, start, stop):
                 yield block
+                self.sent += len(block)
         except BlobMissing as error:
             logger.error("a file's bytes are not in the storage", extra={"file": entry.file_id})
             raise StorageUnavailable("a file's bytes are not in the storage") from error

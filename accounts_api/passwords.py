@@ -35,8 +35,11 @@ class Passwords:
         self._hash = PasswordHash((Argon2Hasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES),))
         # The pool's threads are the semaphore.
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="aldis-passwords")
+        self._concurrency = concurrency
         self._limit = concurrency + queue
         self._taken = 0
+        self.refused = 0
+        """Calls turned away because too many waited."""
         # What an unknown user's password is checked against: it takes as long, and nothing matches it.
         self._nobody = self._hash.hash(secrets.token_urlsafe(32))
 
@@ -59,12 +62,23 @@ class Passwords:
 
         return await self._run(work)
 
+    @property
+    def running(self) -> int:
+        """How many are being hashed."""
+        return min(self._taken, self._concurrency)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return self._taken - self.running
+
     def close(self) -> None:
         """Lets running hashes finish in their threads and refuses new ones."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._taken >= self._limit:
+            self.refused += 1
             raise HashingBusy("too many logins at once; try again shortly", retry_after=1)
         self._taken += 1
         job = asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -44,6 +44,11 @@ class Transfers:
         self._running[user] -= 1
         self._forget(user)
 
+    @property
+    def running(self) -> int:
+        """Of all users."""
+        return self._running.total()
+
     def __len__(self) -> int:
         return len(self._running)
 

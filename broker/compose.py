@@ -19,6 +19,7 @@ from aldis.broker.cluster import Cluster
 from aldis.broker.compose_cluster import alone, among_others, links
 from aldis.broker.compose_files import FileStorage
 from aldis.broker.compose_http import http_server, open_ways
+from aldis.broker.compose_metrics import measured
 from aldis.broker.compose_secrets import master_keys, open_secrets
 from aldis.broker.compose_store import StartFailed, open_accounts, open_store
 from aldis.broker.compose_web import web_chat
@@ -35,6 +36,7 @@ from aldis.config.settings import METRICS, Settings, serves_http
 from aldis.plugins.services import Services
 
 if TYPE_CHECKING:
+    from aldis.accounts_api.metrics_page import MetricsPage
     from aldis.accounts_api.operations import Operations
     from aldis.accounts_api.secrets_file import Secrets
     from aldis.bridge.accounts import Accounts
@@ -65,6 +67,7 @@ class Server:
         self._http: HttpServer | None = None
         self._files: FileStorage | None = None
         self._http_way: Way | None = None
+        self._rest_page: MetricsPage | None = None
 
     @property
     def http_address(self) -> tuple[str, int] | None:
@@ -198,7 +201,9 @@ class Server:
             filing=self._files.filing,
             history=self.settings.history,
         )
-        return self._http_on(create_app(services, extra=web_chat(self.settings, self.mqtt_addresses)))
+        app = create_app(services, extra=web_chat(self.settings, self.mqtt_addresses))
+        app, self._rest_page = measured(app, services, alone=False)
+        return self._http_on(app)
 
     def _operations(self) -> Operations:
         from aldis.accounts_api.operations import Operations
@@ -219,7 +224,7 @@ class Server:
         if not plugin.may_ask(peer, forwarded):
             raise NotForYou("the metrics are for this machine, and for the networks that the plugin allows")
         page: bytes = await plugin.page()
-        return page
+        return page if self._rest_page is None else page + self._rest_page.page()
 
     def _http_on(self, app: Any) -> HttpServer:
         node = self.node

@@ -13,6 +13,7 @@ from aldis.broker.background import Background
 from aldis.broker.compose_bus import Outlet, open_bus
 from aldis.broker.compose_files import FileStorage
 from aldis.broker.compose_http import http_server, open_ways
+from aldis.broker.compose_metrics import MetricsDoor, measured, of_the_process
 from aldis.broker.compose_secrets import master_keys, open_secrets
 from aldis.broker.compose_store import StartFailed, open_accounts, open_store
 from aldis.broker.compose_web import web_chat
@@ -25,6 +26,7 @@ from aldis.broker.tls import Certificates, TlsError
 from aldis.config.settings import FIXED, Settings, SettingsError
 
 if TYPE_CHECKING:
+    from aldis.accounts_api.metrics_page import MetricsPage
     from aldis.accounts_api.secrets_file import Secrets
     from aldis.bridge.accounts import Accounts
     from aldis.broker.http import HttpServer
@@ -43,6 +45,8 @@ class AccountsServer:
         self.settings = settings
         self.certificates = Certificates()
         self.not_ready_reasons = {STARTING}
+        self._door = MetricsDoor()
+        self._page: MetricsPage | None = None
         self._background = Background()
         self._store: Store | None = None
         self._accounts: Accounts | None = None
@@ -62,6 +66,7 @@ class AccountsServer:
     async def start(self) -> None:
         """Opens everything, HTTP last. What was opened is closed again if it fails."""
         try:
+            self._door.configure(self.settings.plugins)
             way = open_ways(self.settings, self.certificates).get(("http",))
             secrets = await asyncio.to_thread(open_secrets, self.settings)
             app = await self._open(secrets)
@@ -107,11 +112,26 @@ class AccountsServer:
             bus=self._outlet.bus,
             postbox=LocalPostbox(self._writer, wall_clock),
             now=wall_clock,
-            operations=Operations(not_ready=lambda: self.not_ready_reasons),
+            operations=Operations(not_ready=lambda: self.not_ready_reasons, metrics=self._metrics),
             filing=self._files.filing,
             history=settings.history,
         )
-        return create_app(services, extra=web_chat(settings))
+        app = create_app(services, extra=web_chat(settings))
+        outlet = self._outlet
+        app, self._page = measured(app, services, alone=True, around=self._gauges, counted=outlet.counters)
+        return app
+
+    async def _metrics(self, peer: str, forwarded: bool) -> bytes | None:
+        return None if self._page is None else await self._door.page(self._page.page, peer, forwarded)
+
+    def _gauges(self) -> dict[str, float]:
+        assert self._writer is not None and self._outlet is not None
+        own = {
+            "ready": not self.not_ready_reasons,
+            "commit_pending": self._writer.pending,
+            "store_available": self._writer.available,
+        }
+        return {**own, **of_the_process(), **self._outlet.gauges()}
 
     async def _look_at_certificates(self) -> None:
         loop = asyncio.get_running_loop()
@@ -134,7 +154,12 @@ class AccountsServer:
         for name in (*FIXED, "limits", "timeouts"):
             if getattr(new, name) != getattr(old, name):
                 logger.warning("%s has changed, which takes effect only at the next start", name)
-        self.settings = old.model_copy(update={"logging": new.logging})
+        try:
+            self._door.configure(new.plugins)
+        except StartFailed as error:
+            logger.error("settings not reloaded: %s", error)
+            return False
+        self.settings = old.model_copy(update={"logging": new.logging, "plugins": new.plugins})
         certificates = self.certificates.reload()
         logger.info("settings reloaded")
         return certificates

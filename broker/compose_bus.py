@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from aldis.accounts_api.secrets_file import Secrets
@@ -30,6 +30,12 @@ class Outlet(Protocol):
     def committed(self, batch: Batch, committed: Committed) -> None:
         """Wakes the nodes that hold devices of whoever got something with this batch. For `GroupCommit`."""
 
+    def gauges(self) -> Mapping[str, float]:
+        """What is true now of the way to the nodes, by names for the metrics."""
+
+    def counters(self) -> Mapping[str, float]:
+        """What only rises, by names for the metrics."""
+
     async def close(self) -> None:
         """Sends what waits, then ends. Idempotent."""
 
@@ -42,6 +48,14 @@ class InProcess:
 
     def committed(self, batch: Batch, committed: Committed) -> None:
         """Nobody is connected to this process."""
+
+    def gauges(self) -> Mapping[str, float]:
+        """There is no way."""
+        return {}
+
+    def counters(self) -> Mapping[str, float]:
+        """There is no way."""
+        return {}
 
     async def close(self) -> None:
         """Nothing waits."""
@@ -73,6 +87,18 @@ class ToNodes:
             if not stored.repeated and self._elsewhere.concerns(message.recipient, stored.n):
                 self._elsewhere.item(message.recipient, live_item(message, stored.n, stored.mid))
         self._elsewhere.send_items()
+
+    def gauges(self) -> Mapping[str, float]:
+        transfer, known = self._way.transfer, self._elsewhere.whereabouts.known
+        return {
+            "cluster_connected": transfer.connected,
+            "cluster_peers": len(transfer.peers),
+            "cluster_known_users": len(known),
+        }
+
+    def counters(self) -> Mapping[str, float]:
+        counted = {f"transfer_{name}": count for name, count in self._way.transfer.counters().items()}
+        return {**counted, "transfer_unaddressed": self._elsewhere.unaddressed}
 
     # What the nodes say
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address, ip_network
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -26,6 +27,23 @@ def collide(one: str, other: str) -> bool:
         return True
     same_family = (":" in host) == (":" in other_host)
     return same_family and not hosts.isdisjoint(_EVERY_ADDRESS)
+
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+"""Networks of this machine: addresses that nobody else can have."""
+
+
+def may_ask(peer: str, forwarded: bool, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether what is for the operator is for a caller at this address: in one of the networks, and not through a proxy
+    (`forwarded`), because then the address is the proxy's."""
+    if forwarded:
+        return False
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any((mapped or address) in network for network in networks)
 
 
 def network_of(host: str) -> str:

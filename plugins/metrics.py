@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from amqtt.plugins.base import BasePlugin
@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from aldis.broker.census import Census, take_census
 from aldis.broker.figures import Figures, Histogram
+from aldis.config.addresses import LOOPBACK, may_ask
 from aldis.plugins.services import cluster_of, journal_of, node_of, writer_of
 
 
@@ -29,7 +30,7 @@ class Metrics(BasePlugin):  # type: ignore[type-arg]
     class Config:
         """Options in the profile."""
 
-        allow: list[str] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128"])
+        allow: list[str] = field(default_factory=lambda: [*LOOPBACK])
         """Networks that may ask. Only for addresses that nobody else can have."""
 
     def __init__(self, context: Any) -> None:
@@ -57,14 +58,7 @@ class Metrics(BasePlugin):  # type: ignore[type-arg]
 
     def may_ask(self, peer: str, forwarded: bool) -> bool:
         """Whether the page is for a caller at this address."""
-        if forwarded:
-            return False
-        try:
-            address = ip_address(peer)
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._networks)
+        return may_ask(peer, forwarded, self._networks)
 
     async def page(self) -> bytes:
         """Everything, as of now."""

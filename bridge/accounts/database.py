@@ -12,13 +12,14 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Insert, Table, event, select
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from aldis.bridge.schema import im_user
 from aldis.broker.ports import StoreUnavailable
@@ -65,6 +66,15 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+class DatabaseState(NamedTuple):
+    """`failures` so far of READS and WRITES, and which of them fail now (`away`); connections in use and at most."""
+
+    failures: dict[str, int]
+    away: frozenset[str]
+    in_use: int
+    allowed: int
+
+
 class Database:
     """Connections to the accounts' tables. Every failure of the database itself comes out as `StoreUnavailable`.
 
@@ -75,6 +85,7 @@ class Database:
     def __init__(self, engine: AsyncEngine, write_turn: AbstractAsyncContextManager[Any]) -> None:
         self._engine = engine
         self._write_turn = write_turn
+        self._failures = {READS: 0, WRITES: 0}
         self._away_since: dict[str, float] = {}
         """READS, WRITES -> since when they fail (monotonic): a locked database can be read."""
 
@@ -119,11 +130,18 @@ class Database:
         except ProgrammingError as error:
             raise self._unavailable(READS, error) from error
 
+    def state(self) -> DatabaseState:
+        """As of now; asks nobody."""
+        pool = self._engine.pool
+        in_use, allowed = (pool.checkedout(), pool.size()) if isinstance(pool, QueuePool) else (0, 0)
+        return DatabaseState(dict(self._failures), frozenset(self._away_since), in_use, allowed)
+
     async def close(self) -> None:
         await self._engine.dispose()
 
     def _unavailable(self, what: str, error: Exception) -> StoreUnavailable:
         """Once per outage in the log: every request asks, and nodes ask every second."""
+        self._failures[what] += 1
         if what not in self._away_since:
             self._away_since[what] = time.monotonic()
             reason = getattr(error, "orig", None) or type(error).__name__

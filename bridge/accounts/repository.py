@@ -6,7 +6,7 @@ from aldis.bridge.accounts.administration import Administration
 from aldis.bridge.accounts.announcement_log import AnnouncementLog
 from aldis.bridge.accounts.broadcasts import Broadcasts
 from aldis.bridge.accounts.chores import Chores
-from aldis.bridge.accounts.database import Database
+from aldis.bridge.accounts.database import Database, DatabaseState
 from aldis.bridge.accounts.device_names import DeviceNames
 from aldis.bridge.accounts.directory import AccountsDirectory
 from aldis.bridge.accounts.file_cleaning import FileCleaning
@@ -61,6 +61,10 @@ class Accounts:
         self.chores = Chores(database)
         self.files = Files(database)
         self.file_cleaning = FileCleaning(database)
+
+    def database_state(self) -> DatabaseState:
+        """How the database is, as far as our own calls have shown."""
+        return self._database.state()
 
     async def ready(self) -> None:
         """Raises `StoreUnavailable` unless the database answers."""
