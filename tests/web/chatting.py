@@ -167,8 +167,8 @@ class Chatting:
 
     def settings(self, page: str) -> None:
         self.page.get_by_role("button", name="Settings").click()
-        self.page.get_by_role("button", name=page).click()
-        expect(self.page.get_by_role("dialog", name=page)).to_be_visible()
+        self.page.get_by_role("button", name=re.compile(f"^{page}( Where.*)?$")).click()
+        expect(self.page.get_by_role("dialog", name=page, exact=True)).to_be_visible()
 
     def signed_out(self, reason: str | re.Pattern[str]) -> None:
         expect(self.page.get_by_role("button", name="Log in").last).to_be_visible()
