@@ -311,5 +311,6 @@ def combined(world: World, chance: random.Random, count: int, played: Counter[st
     for one in order:
         if len(chosen) < count and not any(one.touches & other.touches for other in chosen):
             chosen.append(one)
-    # the first to begin is the last to end: a node that starts needs its database and Redis
+    # The first to begin is the last to end. A node that starts needs its database and Redis: one that was killed comes
+    # back when they have, and a rolling restart is over before they go.
     return sorted(chosen, key=lambda one: "nodes" not in one.touches)

@@ -148,9 +148,7 @@ class Play:
         )
         playing: list[tuple[Fault, AbstractContextManager[None]]] = []
         try:
-            # Those that are over when they have begun come first: a rolling restart waits until a node is ready, which
-            # none is while another fault keeps the database from it.
-            for one in sorted(faults, key=lambda one: one.lasts > 0):
+            for one in faults:
                 self.log.note(What.FAULT, note=one.name, kind="begins")
                 play = one.play(scene)
                 play.__enter__()
