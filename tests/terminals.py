@@ -39,7 +39,7 @@ class Terminal:
         given = {"TERM": "xterm-256color", "LANG": "C.UTF-8", **(environment or {})}
         self.process = subprocess.Popen(
             words, stdin=self.slave, stdout=self.slave, stderr=self.slave, env=clean | given, cwd=folder,
-            start_new_session=True, preexec_fn=self._take_terminal,
+            start_new_session=True, preexec_fn=self._take_terminal,  # noqa: PLW1509 - one system call, no lock
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -7,6 +7,7 @@ everything that counts comes again on the next one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import queue
@@ -107,6 +108,8 @@ class Core:
             # Asked for by a handler, which has to end first: `run`, or the end of the `with`, does the rest.
             self.over.set()
             return
+        with contextlib.suppress(queue.Full):
+            self._events.put_nowait(lambda: None)  # so that the keeper does not sleep on
         for thread in (self._reception.thread, self._keeper):
             if thread.is_alive():
                 thread.join(timeout)

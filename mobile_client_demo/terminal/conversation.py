@@ -36,7 +36,7 @@ class _Drawn(NamedTuple):
     """What the rows of one line depend on."""
 
     line: Line
-    name: str
+    peer: str
     tick: Tick
     number: int
     """Of its file."""
@@ -138,8 +138,7 @@ def _rows(state: State, talk: Talk, place: int, columns: int, look: Look) -> lis
     line = talk.lines[place]
     new_day = place == 0 or look.day(talk.lines[place - 1].ts) != look.day(line.ts)
     number = talk.files.index(line.key) + 1 if line.file is not None and line.key in talk.files else 0
-    name = "me" if line.mine else state.active
-    drawn = _Drawn(line, name, tick(line, state.contacts.get(state.active)), number, new_day, columns, look)
+    drawn = _Drawn(line, state.active, tick(line, state.contacts.get(state.active)), number, new_day, columns, look)
     return [Row(line.key, row, fragments) for row, fragments in enumerate(_drawn(drawn))]
 
 
@@ -152,10 +151,9 @@ def _drawn(one: _Drawn) -> tuple[Fragments, ...]:
         side = look.line("─") * max(0, (columns - width(said)) // 2)
         rows.append([("class:day", padded(f"{side}{said}{side}", columns, ""))])
     clock = look.clock(line.ts) + " "
-    name = (
-        padded(look.line(one.name), min(LONGEST_NAME, max(2, columns // 6), max(3, width(one.name))), look.line("…"))
-        + " "
-    )
+    peer = look.line(one.peer)
+    cells = min(LONGEST_NAME, max(2, columns // 6), max(2, width(peer)))
+    name = padded("me" if line.mine else peer, cells, look.line("…")) + " "
     indent = width(clock) + width(name)
     if indent > columns // 2:
         clock, indent = "", width(name)

@@ -155,10 +155,11 @@ def tick(line: Line, contact: Contact | None) -> Tick:
 
 
 def ordered(state: State) -> list[Contact]:
-    """As they stand in the list: who asks, then by the last message, then by name."""
+    """As they stand in the list: who asks, then by the last message, then by name, oneself at the end."""
 
-    def place(contact: Contact) -> tuple[bool, bool, int, str]:
+    def place(contact: Contact) -> tuple[bool, bool, int, bool, str]:
         lines = state.talks.get(contact.user, Talk()).lines
-        return contact.standing != "asks", not lines, -lines[-1].ts if lines else 0, contact.user
+        last = lines[-1].ts if lines else 0
+        return contact.standing != "asks", not lines, -last, contact.standing == "self", contact.user
 
     return sorted(state.contacts.values(), key=place)

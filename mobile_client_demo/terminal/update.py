@@ -116,8 +116,8 @@ def _progressed(state: State, event: e.Progressed) -> Step:
 
 
 def _present(state: State, event: e.Present) -> Step:
-    if event.user not in state.contacts:
-        return state, ()
+    if event.user not in state.contacts:  # told before the list of friends has come; nobody else is told of
+        state = _contact(state, event.user, standing="friend")
     return _contact(state, event.user, online=event.online, last_seen=event.last_seen), ()
 
 
@@ -142,7 +142,7 @@ def _people(state: State, event: e.People) -> Step:
         contacts[user] = replace(contacts.get(user, Contact(user)), name=name, standing=standing)
     for user, contact in state.contacts.items():
         if user not in event.everybody:
-            if user in state.talks or contact.unread:
+            if state.talks.get(user, Talk()).lines or contact.unread:
                 contacts[user] = replace(contact, standing="past", online=None)
             else:
                 del contacts[user]
