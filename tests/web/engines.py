@@ -41,6 +41,13 @@ class Refused(Exception):
         self.code = code
 
 
+def open_chat(page: Page) -> None:
+    """The engine, as `window.chat`, in a bare document."""
+    page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+    page.goto(BARE)
+    page.evaluate(_OPEN)
+
+
 class Engine:
     """One tab with a chat in it."""
 
@@ -51,9 +58,7 @@ class Engine:
 
     def open(self) -> Engine:
         """Loads the document anew, and with it the engine: what it knew in memory is gone."""
-        self.page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
-        self.page.goto(BARE)
-        self.page.evaluate(_OPEN)
+        open_chat(self.page)
         return self
 
     def act(self, name: str, *values: Any) -> Any:

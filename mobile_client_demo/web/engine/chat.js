@@ -209,6 +209,7 @@ export class Chat extends EventTarget {
     }
     this.#account?.stop();
     this.#account = null;
+    this.#become("starting", null); // nobody is shown a chat of nobody while it is being wiped
     await this.#own(() => this.#session.wipe());
     this.#become("signed-out", null);
   }
@@ -238,7 +239,7 @@ export class Chat extends EventTarget {
 
   // The conversation
 
-  openConversation = (user) => this.#own(async () => this.#in().look(user));
+  openConversation = (user) => this.#own(async () => (user === null ? this.#account?.look(null) : this.#in().look(user)));
   loadOlder = (user) => this.#own(async () => (user === SERVER ? this.#deepen(user) : this.#in().history.older(user)));
   typing = async (user) => this.#in().typing(user);
 

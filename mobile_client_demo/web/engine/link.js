@@ -101,7 +101,12 @@ export class Link {
       if (attempt === this.#attempt) this.#later(error instanceof ChatError ? error.message : String(error));
       return;
     }
-    if (attempt === this.#attempt) this.#dial(access);
+    if (attempt !== this.#attempt) return;
+    try {
+      this.#dial(access);
+    } catch (error) {
+      this.#later(`This browser does not connect to the server: ${error.message}`); // ws:// from a page with HTTPS, say
+    }
   }
 
   #dial({ url, user, device, token }) {

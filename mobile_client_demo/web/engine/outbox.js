@@ -37,7 +37,8 @@ export class Outbox {
   #rows = new Map();
   /** Published on this connection and not acknowledged. */
   sending = new Set();
-  #asked = new Set();
+  /** How often the server has acknowledged it without a word, on this connection. */
+  #asked = new Map();
   #pumping = null;
   #again = false;
   #open = false;
@@ -151,7 +152,7 @@ export class Outbox {
   close() {
     this.#open = false;
     this.sending.clear();
-    this.#asked.clear();
+    this.#asked = new Map();
   }
 
   /** Lets leave what may. */
@@ -204,12 +205,14 @@ export class Outbox {
       });
   }
 
-  // `sent` comes before the acknowledgement. If it got lost, the same message again brings it again.
+  // `sent` comes before the acknowledgement. If it got lost, the same message again brings it again: at once, then slower.
   async #acknowledged(one) {
     await this.#uses.link.handled;
-    if (this.#asked.has(one.key) && this.#rows.has(one.key)) return; // enough for this connection
-    this.#asked.add(one.key);
-    if (this.sending.delete(one.key)) this.pump();
+    const times = this.#asked.get(one.key) ?? 0;
+    const asked = this.#asked;
+    asked.set(one.key, times + 1);
+    if (times > 0 && this.#rows.has(one.key)) await pause(Math.min(60_000, 1_000 * 2 ** times));
+    if (asked === this.#asked && this.sending.delete(one.key)) this.pump();
   }
 
   /** What the server has said of one of ours, stored already. */
@@ -227,6 +230,7 @@ export class Outbox {
     }
     this.#rows.delete(key);
     this.sending.delete(key);
+    this.#asked.delete(key);
     if (stored !== null || known !== undefined) this.#uses.changed();
     this.pump();
   }
@@ -258,3 +262,5 @@ export class Outbox {
     }
   }
 }
+
+const pause = (wait) => new Promise((resolve) => setTimeout(resolve, wait));
