@@ -1,17 +1,19 @@
-"""MariaDB and Redis for a cluster on this machine, as processes of its own on ports of 127.0.0.1."""
+"""MariaDB and Redis on this machine, as processes of one's own on ports of 127.0.0.1: for a cluster, and for tests."""
 
 from __future__ import annotations
 
 import os
 import pwd
 import secrets
-import socket
 import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pymysql
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from scripts.processes import DidNotStart, Process, free_port, program
 
@@ -27,20 +29,20 @@ def password_in(path: Path) -> str:
     return path.read_text("ascii").strip()
 
 
-class MariaDb(Process):
-    """Its data stays in the folder. `options` are added to its command line."""
+class MariaDbProcess(Process):
+    """A server whose data stays in the folder, and which has the same port after a restart. `options` are added to its
+    command line. Its administrator is the user of this process."""
 
     def __init__(self, folder: Path, log: Path, *, port: int = 0, options: tuple[str, ...] = ()) -> None:
         super().__init__("mariadb", log)
         # a path of a socket may have 107 bytes, so it is named from where the server stands
         self.folder = folder.absolute()
-        self.password_file = self.folder / "password"
         self.port = port or free_port()
         self.options = options
         self._me = pwd.getpwuid(os.getuid()).pw_name
 
-    def start(self) -> None:
-        """Returns when it answers and has the database. Raises `DidNotStart`."""
+    def serve(self, *options: str) -> None:
+        """Returns when it answers. `options` are for this once. Raises `DidNotStart`."""
         data = self.folder / "data"
         if not (data / "mysql").exists():
             self._install(data)
@@ -55,18 +57,13 @@ class MariaDb(Process):
                 f"--port={self.port}",
                 "--bind-address=127.0.0.1",
                 "--skip-name-resolve",
-                "--character-set-server=utf8mb4",
-                "--innodb-flush-log-at-trx-commit=1",
                 "--innodb-buffer-pool-size=64M",
                 "--innodb-log-file-size=32M",
                 *self.options,
+                *options,
             ]
         )
         self.wait_until(self._answers)
-        word = password_in(self.password_file)
-        self.ask(f"CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4")
-        self.ask(f"CREATE OR REPLACE USER {USER}@'127.0.0.1' IDENTIFIED BY '{word}'")
-        self.ask(f"GRANT ALL ON {DATABASE}.* TO {USER}@'127.0.0.1'")
 
     def _install(self, data: Path) -> None:
         data.mkdir(parents=True, mode=0o700)
@@ -94,11 +91,11 @@ class MariaDb(Process):
             return False
         return True
 
-    def ask(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
-        """As the administrator, who is the user of this process, over a connection of its own."""
+    def connection(self, database: str | None = None) -> Any:
+        """Of the administrator."""
         here = os.open(self.folder / "data", os.O_PATH)
         try:
-            connection = pymysql.connect(
+            return pymysql.connect(
                 unix_socket=f"/proc/self/fd/{here}/socket",
                 user=self._me,
                 database=database,
@@ -107,45 +104,101 @@ class MariaDb(Process):
             )
         finally:
             os.close(here)
-        with closing(connection), connection.cursor() as cursor:
-            cursor.execute(statement)
+
+    def ask(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
+        """As the administrator, over a connection of its own."""
+        return self.run_all([statement], database)
+
+    def run_all(self, statements: list[str], database: str | None = None) -> list[tuple[Any, ...]]:
+        """The rows of the last one."""
+        with closing(self.connection(database)) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
             return list(cursor.fetchall())
+
+
+class MariaDb(MariaDbProcess):
+    """The database of a cluster, and who may use it: the word is in `password_file`."""
+
+    def __init__(self, folder: Path, log: Path, *, port: int = 0, options: tuple[str, ...] = ()) -> None:
+        durable = ("--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=1")
+        super().__init__(folder, log, port=port, options=(*durable, *options))
+        self.password_file = self.folder / "password"
+
+    def start(self) -> None:
+        """Returns when it answers and has the database. Raises `DidNotStart`."""
+        self.serve()
+        word = password_in(self.password_file)
+        self.ask(f"CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4")
+        self.ask(f"CREATE OR REPLACE USER {USER}@'127.0.0.1' IDENTIFIED BY '{word}'")
+        self.ask(f"GRANT ALL ON {DATABASE}.* TO {USER}@'127.0.0.1'")
 
     def url(self, port: int | None = None) -> str:
         """Without the password."""
         return f"mysql://{USER}@127.0.0.1:{port or self.port}/{DATABASE}"
 
 
-class Redis(Process):
-    """It keeps nothing on disk: what is in it may be lost at any time."""
+class RedisProcess(Process):
+    """A server whose port stays the same over restarts. It keeps nothing on disk unless `options`, which are added to
+    its command line, say so. With a `password` it answers nobody else."""
 
-    def __init__(self, folder: Path, log: Path, *, port: int = 0, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        log: Path,
+        *,
+        port: int = 0,
+        options: tuple[str, ...] = (),
+        password: str | None = None,
+    ) -> None:
         super().__init__("redis", log)
         self.folder = folder.absolute()
-        self.password_file = self.folder / "password"
         self.port = port or free_port()
         self.options = options
+        self.password = password
 
-    def start(self) -> None:
+    def serve(self) -> None:
         """Returns when it answers. Raises `DidNotStart`."""
-        word = password_in(self.password_file)
+        self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "redis.conf"
         # the password does not belong on a command line, which everybody may read
+        protected = "" if self.password is None else f'requirepass "{self.password}"\n'
         settings.write_text(
-            f'bind 127.0.0.1\nport {self.port}\nrequirepass {word}\ndir "{self.folder}"\nsave ""\nappendonly no\n'
+            f'bind 127.0.0.1\nport {self.port}\n{protected}dir "{self.folder}"\nsave ""\nappendonly no\n'
         )
         settings.chmod(0o600)
         self.launch([program("redis-server"), str(settings), *self.options])
-        self.wait_until(lambda: self._answers(word))
+        self.wait_until(self._answers)
 
-    def _answers(self, word: str) -> bool:
+    def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(f"AUTH {word}\r\nPING\r\n".encode())
-                answers = connection.makefile("rb")
-                return answers.readline() == b"+OK\r\n" and answers.readline() == b"+PONG\r\n"
-        except OSError:
+            return self.ask("PING") is True
+        except redis.ConnectionError:  # of which BusyLoadingError is one
             return False
+
+    def client(self) -> redis.Redis:
+        """Of the administrator, blocking; text comes decoded."""
+        return redis.Redis(
+            port=self.port, password=self.password, decode_responses=True, retry=Retry(NoBackoff(), 0), socket_timeout=5
+        )
+
+    def ask(self, *command: str | int) -> object:
+        """As the administrator, over a connection of its own."""
+        with closing(self.client()) as client:
+            return client.execute_command(*command)
+
+
+class Redis(RedisProcess):
+    """The Redis of a cluster: the word is in `password_file`."""
+
+    def __init__(self, folder: Path, log: Path, *, port: int = 0, options: tuple[str, ...] = ()) -> None:
+        super().__init__(folder, log, port=port, options=options)
+        self.password_file = self.folder / "password"
+
+    def start(self) -> None:
+        """Returns when it answers. Raises `DidNotStart`."""
+        self.password = password_in(self.password_file)
+        self.serve()
 
     def url(self, port: int | None = None) -> str:
         """Without the password."""

@@ -9,17 +9,19 @@ the batch before. CPU is that of this process, and of mariadbd, its threads that
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import uvloop
 
+from aldis.bridge import mysql_migrate
 from aldis.bridge.mysql import MySqlStore
 from aldis.bridge.mysql_server import MySqlServer
 from aldis.broker.ports import Committed
+from scripts.backends import DATABASE, MariaDb, password_in
 from scripts.measure_store import BATCH, BATCHES, PAGE, PAIRS, WARM_UP, describe, next_batch
-from tests.databases import migrated
-from tests.mariadb import new_server
 
 
 def used(process: psutil.Process) -> float:
@@ -66,13 +68,24 @@ async def drain(store: MySqlStore, user: str) -> int:
     return read
 
 
+async def measure_anew(mariadb: MariaDb) -> None:
+    """With empty tables."""
+    mariadb.ask(f"DROP DATABASE {DATABASE}")
+    mariadb.ask(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")
+    server = MySqlServer(mariadb.url(), password=password_in(mariadb.password_file))
+    await mysql_migrate.upgrade(server)
+    await measure(server, psutil.Process(mariadb.pid))
+
+
 def main() -> None:
-    mariadb = new_server().start()
-    assert mariadb.process is not None
-    mariadbd = psutil.Process(mariadb.process.pid)
-    for round_ in range(3):
-        uvloop.run(measure(migrated(mariadb, f"aldis_{round_}"), mariadbd))
-    mariadb.stop()
+    with tempfile.TemporaryDirectory(prefix="aldis-measure-") as folder:
+        mariadb = MariaDb(Path(folder), Path(folder) / "log")
+        mariadb.start()
+        try:
+            for _ in range(3):
+                uvloop.run(measure_anew(mariadb))
+        finally:
+            mariadb.stop()
 
 
 if __name__ == "__main__":

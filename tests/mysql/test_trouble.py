@@ -74,12 +74,12 @@ async def all_answer(store: MySqlStore) -> None:
 async def test_a_server_that_stands_still(store: MySqlStore, own_server: MariaDb) -> None:
     await all_answer(store)
     before = await store.head("bob")
-    own_server.stand_still()
+    own_server.pause()
     try:
         await all_refuse(store, within=8)
         await all_refuse(store, within=8)  # with new connections, which it does not even greet
     finally:
-        own_server.go_on()
+        own_server.resume()
     await all_answer(store)
     # the commits that found no answer have left nothing: theirs was not sent yet
     assert await store.head("bob") == before + 1
@@ -98,10 +98,10 @@ async def test_it_stands_still_in_the_middle_of_a_flood(store: MySqlStore, own_s
         if number % 20 == 0:
             await asyncio.sleep(0.002)
         if number % 1_000 == 500:
-            own_server.stand_still()
+            own_server.pause()
         if number % 1_000 == 700:
             await asyncio.sleep(1.5)
-            own_server.go_on()
+            own_server.resume()
     await writer.flush()
     await writer.stop()
     assert committed == sent
@@ -114,7 +114,7 @@ async def test_the_accounts_do_not_hang_either(database: MySqlServer, own_server
         Database(database.engine(), asyncio.Lock()), master_key=b"m" * 32, max_friends=5, max_requests=5
     )
     await accounts.users.add("ada", name="", password_hash="x", now=1)
-    own_server.stand_still()
+    own_server.pause()
     try:
         for _ in range(2):
             started = time.monotonic()
@@ -124,7 +124,7 @@ async def test_the_accounts_do_not_hang_either(database: MySqlServer, own_server
                 await accounts.users.add("bob", name="", password_hash="x", now=1)
             assert time.monotonic() - started < 8
     finally:
-        own_server.go_on()
+        own_server.resume()
     await accounts.users.add("bob", name="", password_hash="x", now=1)
     assert await accounts.users.find("ada") and await accounts.users.find("bob")
     await accounts.close()
