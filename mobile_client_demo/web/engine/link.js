@@ -8,6 +8,7 @@ const KEEP_ALIVE = 30;
 const PATIENCE = 15_000;
 const TOGETHER = 100;
 const LATER = new Error("acknowledged when it is stored");
+const FLUSHED = "Connection closed"; // what mqtt.js says to whoever waits for an acknowledgement, before it tells anybody else
 const decoder = new TextDecoder();
 const REFUSED = { 3: "The server has trouble at the moment.", 5: "The server did not accept this login." };
 
@@ -78,8 +79,9 @@ export class Link {
       client.once("gone", lost);
       client.publish(topic, payload, { qos, retain }, (error) => {
         client.off("gone", lost);
-        if (error) reject(error);
-        else resolve();
+        if (!error) resolve();
+        else if (error.message === FLUSHED) lost();
+        else reject(error);
       });
     });
   }
