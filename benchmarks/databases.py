@@ -6,6 +6,7 @@ import getpass
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ def install(folder: Path) -> None:
     """Makes the files of a server that holds nothing yet. Raises `ServerError`."""
     command = [program("mariadb-install-db", "mariadb-server"), "--no-defaults", f"--datadir={folder}", _account()]
     command += ["--auth-root-authentication-method=normal", "--skip-test-db"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as own:  # whoever starts clears away temporary tables of others in this folder
+        ended = subprocess.run([*command, f"--tmpdir={own}"], capture_output=True, text=True, check=False)
     if ended.returncode:
         raise ServerError(f"mariadb-install-db: {ended.stdout[-1000:]}{ended.stderr[-1000:]}")
 
@@ -74,7 +76,8 @@ def filling(files: Path, folder: Path) -> Iterator[MariaDb]:
 def _mariadbd(files: Path, folder: Path, core: int | None) -> Iterator[MariaDb]:
     port, socket = free_port(), folder / "socket"
     command = [program("mariadbd", "mariadb-server"), "--no-defaults", _account(), f"--datadir={files}"]
-    command += [f"--socket={socket}", f"--pid-file={folder / 'pid'}", f"--port={port}", f"--bind-address={HOST}"]
+    command += [f"--tmpdir={folder}", f"--socket={socket}", f"--pid-file={folder / 'pid'}"]
+    command += [f"--port={port}", f"--bind-address={HOST}"]
 
     def ready() -> bool:
         try:

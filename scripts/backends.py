@@ -38,40 +38,45 @@ class MariaDbProcess(Process):
         # a path of a socket may have 107 bytes, so it is named from where the server stands
         self.folder = folder.absolute()
         self.port = port or free_port()
+        self._files = (
+            f"--datadir={self.folder / 'data'}",
+            # at its start a server clears away the temporary tables of whoever shares the folder for them with it
+            f"--tmpdir={self.folder / 'tmp'}",
+            "--innodb-log-file-size=32M",
+        )
         self.options = options
         self._me = pwd.getpwuid(os.getuid()).pw_name
 
     def serve(self, *options: str) -> None:
         """Returns when it answers. `options` are for this once. Raises `DidNotStart`."""
-        data = self.folder / "data"
-        if not (data / "mysql").exists():
-            self._install(data)
+        (self.folder / "tmp").mkdir(parents=True, mode=0o700, exist_ok=True)
+        if not (self.folder / "data" / "mysql").exists():
+            self._install()
         self.launch(
             [
                 program("mariadbd"),
                 "--no-defaults",
                 f"--user={self._me}",
-                f"--datadir={data}",
+                *self._files,
                 "--socket=socket",
                 f"--pid-file={self.folder / 'pid'}",
                 f"--port={self.port}",
                 "--bind-address=127.0.0.1",
                 "--skip-name-resolve",
                 "--innodb-buffer-pool-size=64M",
-                "--innodb-log-file-size=32M",
                 *self.options,
                 *options,
             ]
         )
         self.wait_until(self._answers)
 
-    def _install(self, data: Path) -> None:
-        data.mkdir(parents=True, mode=0o700)
+    def _install(self) -> None:
+        (self.folder / "data").mkdir(mode=0o700)
         done = subprocess.run(
             [
                 program("mariadb-install-db"),
                 "--no-defaults",
-                f"--datadir={data}",
+                *self._files,
                 "--auth-root-authentication-method=socket",
                 f"--auth-root-socket-user={self._me}",
                 "--skip-test-db",
