@@ -64,7 +64,7 @@ class Reorder(Generic[T]):
     Times are in the caller's units, `now` must not go back.
     """
 
-    __slots__ = ("_held", "_limit", "_released", "_timeout", "_unloaded_limit", "expected")
+    __slots__ = ("_durable", "_held", "_limit", "_released", "_timeout", "_unloaded_limit", "expected")
 
     def __init__(self, limit: int, timeout: float, unloaded_limit: int = 256) -> None:
         self.expected: int | None = None
@@ -75,6 +75,7 @@ class Reorder(Generic[T]):
         # seq -> (item, time of hold); dicts keep the order of arrival, so the first one is the oldest
         self._held: dict[int, tuple[T, float]] = {}
         self._released: dict[int, T] = {}
+        self._durable = 0  # the highest number that became so while unloaded
 
     def __len__(self) -> int:
         """Items held."""
@@ -119,12 +120,13 @@ class Reorder(Generic[T]):
     def loaded(self, last_seq: int, now: float) -> list[Action[T]]:
         """The store says that `last_seq` is the highest committed number, 0 if none: what waited gets its answer.
 
-        What this buffer has released and the store does not show yet counts as well. Gaps are timed from now.
+        What this buffer has released counts as well, also if it became durable only after the store was asked. Gaps are
+        timed from now.
         Does nothing if it is loaded already.
         """
         if self.expected is not None:
             return []
-        self.expected = max([last_seq, *self._released]) + 1
+        self.expected = max([last_seq, self._durable, *self._released]) + 1
         waiting = sorted(self._held.items())
         self._held.clear()
         actions: list[Action[T]] = []
@@ -142,6 +144,8 @@ class Reorder(Generic[T]):
     def committed(self, seq: int) -> None:
         """A released item is durable: repeats of it are acknowledged at once from now on."""
         self._released.pop(seq, None)
+        if self.expected is None:
+            self._durable = max(seq, self._durable)
 
     def expire(self, now: float) -> list[T]:
         """Gives back everything held, by rising seq, if the gap before it has outlived the timeout: it fails (`gap`).
@@ -166,6 +170,7 @@ class Reorder(Generic[T]):
         released is still being committed and is remembered until then.
         """
         self.expected = None
+        self._durable = 0
         return self._take_held()
 
     def _take_held(self) -> list[T]:

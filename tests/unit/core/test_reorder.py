@@ -62,6 +62,7 @@ class Stream(RuleBasedStateMachine):
         self.uncommitted: dict[int, tuple[int, int]] = {}
         self.held: dict[int, tuple[tuple[int, int], float]] = {}
         self.store_last = 0
+        self.asked = 0
         self.last_deadline = 0.0
 
     @property
@@ -103,11 +104,12 @@ class Stream(RuleBasedStateMachine):
             self.held[seq] = (item, self.now)
 
     @precondition(lambda self: self.buffer.expected is None)
-    @rule()
-    def load(self) -> None:
+    @rule(late=st.booleans())
+    def load(self, late: bool) -> None:
+        """`late`: the store was asked before what has become durable since the reconnect."""
         offered = {seq: item for seq, (item, _) in self.held.items()}
         self.held.clear()
-        for action in self.buffer.loaded(self.store_last, self.now):
+        for action in self.buffer.loaded(self.asked if late else self.store_last, self.now):
             # overflows are counted against what stays, not against what came before
             if isinstance(action, Overflow):
                 assert len(offered) > self.LIMIT
@@ -152,6 +154,7 @@ class Stream(RuleBasedStateMachine):
     def reconnect(self) -> None:
         assert self.buffer.drop() == [self.held[seq][0] for seq in sorted(self.held)]
         self.held.clear()
+        self.asked = self.store_last
         assert self.buffer.expected is None
 
     @invariant()
@@ -252,6 +255,16 @@ def test_a_reconnect_does_not_release_again_what_is_still_being_committed() -> N
     assert buffer.offer(1, "one again", 1.0) is HELD
     assert buffer.loaded(0, 1.0) == [Repeat("one again", "one")]
     assert buffer.expected == 2
+
+
+def test_what_becomes_durable_while_the_store_is_being_asked_counts() -> None:
+    buffer = loaded()
+    buffer.offer(1, "one", 0.0)
+    buffer.drop()
+    # the client knows that 1 is on its way: it is the same id; the store was asked before it was there
+    assert buffer.offer(2, "two", 1.0) is HELD
+    buffer.committed(1)
+    assert buffer.loaded(0, 1.0) == [Release(["two"])]
 
 
 def test_another_node_may_have_gone_on_meanwhile() -> None:
