@@ -256,6 +256,36 @@ async def test_reading_is_bounded_by_bytes_but_makes_progress(journals: Journals
     assert len(await read(journal, 0, after=0, limit=10, size=250)) == 3
 
 
+async def test_several_shards_are_read_in_one_step(journals: Journals) -> None:
+    journal = await journals.node()
+    await Writing(journal)(*(message(number, number % 3) for number in range(30)))
+    found = await journal.read(dict.fromkeys(range(SHARDS), 0), limit=1_000, size=1_000_000)
+    assert {shard: [int(one.data) for one in entries] for shard, entries in found.items()} == {
+        shard: list(range(shard, 30, 3)) for shard in range(3)
+    }
+    behind = {shard: entries[5].position for shard, entries in found.items()}
+    rest = await journal.read(behind, limit=1_000, size=1_000_000)
+    assert rest == {shard: entries[6:] for shard, entries in found.items()}
+    assert await journal.read({shard: entries[-1].position for shard, entries in found.items()}, limit=9, size=9) == {}
+
+
+async def test_no_shard_keeps_others_from_being_read(journals: Journals) -> None:
+    """However much waits in one, and however large it is."""
+    journal = await journals.node()
+    await Writing(journal)(*(message(number, data=b"x" * 1_000) for number in range(200)), message(1, 2), message(2, 3))
+    everywhere = dict.fromkeys(range(SHARDS), 0)
+    for limit, size in ((8, 1_000_000), (1_000, 8_000), (1, 1)):
+        found = await journal.read(everywhere, limit=limit, size=size)
+        assert {shard: len(entries) for shard, entries in found.items() if shard} == {2: 1, 3: 1}
+        assert 1 <= len(found[0]) <= 9
+    # what they leave is for the one that has more
+    assert len((await journal.read(everywhere, limit=100, size=1_000_000))[0]) == 98
+    assert 70 <= len((await journal.read(everywhere, limit=1_000, size=80_000))[0]) <= 81
+    assert [entry.mid for entry in (await journal.read(everywhere, limit=90, size=90_000))[0]] == [
+        entry.mid for entry in await read(journal, 0, limit=88)
+    ]
+
+
 async def test_nothing_is_removed_by_reading(journals: Journals) -> None:
     journal, other = await journals.node(), await journals.node()
     await Writing(journal)(message(1), message(2), message(3))
@@ -331,6 +361,17 @@ async def test_who_does_not_renew_loses_everything(journals: Journals) -> None:
     found = await journal.leases("two", accepting=True)
     assert (found.held, found.accepting) == (frozenset(range(SHARDS)), 0)
     assert (await journal.leases("one", accepting=True)).held == frozenset()
+
+
+async def test_who_does_not_store_has_no_share_and_still_accepts(journals: Journals) -> None:
+    one, two = await journals.node(), await journals.node()
+    assert len((await one.leases("one", accepting=True)).held) == SHARDS
+    found = await one.leases("one", accepting=True, storing=False)
+    assert (found.held, found.surplus) == (frozenset(), 0)
+    found = await two.leases("two", accepting=False)
+    assert (len(found.held), found.accepting) == (SHARDS, 1)
+    assert (await one.leases("one", accepting=True)).held == frozenset()
+    assert (await two.leases("two", accepting=False)).surplus == SHARDS // 2
 
 
 # Poison

@@ -48,6 +48,26 @@ async def test_another_epoch_is_refused_with_all_that_is_in_the_batch(store: Sto
     assert [(one.n, one.repeated) for one in stored] == [(2, False), (3, False)]
 
 
+async def test_one_batch_may_belong_to_several_shards(store: Store) -> None:
+    fences = [(shard, await store.claim_shard(shard)) for shard in (9, 2, 5)]
+    messages = [chat(mid=100), chat(to="carol", mid=102), chat(mid=104)]
+    assert [one.n for one in (await commit(store, *messages, shards=fences)).stored] == [1, 1, 2]
+    await store.claim_shard(7)
+    assert [one.repeated for one in (await commit(store, *messages, shards=fences)).stored] == [True] * 3
+
+
+async def test_one_stale_epoch_of_several_refuses_all_and_says_which(store: Store) -> None:
+    fences = [(shard, await store.claim_shard(shard)) for shard in (9, 2, 5, 3)]
+    await store.claim_shard(2)
+    await store.claim_shard(9)
+    with pytest.raises(ShardLost) as lost:
+        await commit(store, chat('"a"', mid=100), shards=fences)
+    assert lost.value.shards == {2, 9}
+    assert await store.head("bob") == 0 and await store.find("alice", "phone", '"a"') is None
+    # without what belongs to them the rest is
+    assert (await commit(store, chat('"a"', mid=100), shards=fences[2:])).stored[0].n == 1
+
+
 async def test_a_shard_that_nobody_has_claimed_is_nobodys(store: Store) -> None:
     for epoch in (0, 1):
         with pytest.raises(ShardLost):

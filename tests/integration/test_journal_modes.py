@@ -194,7 +194,7 @@ def test_ids_and_counters_hold_over_nodes_and_for_longer_than_the_journal_rememb
             sent.append(phone.say(bob, {"id": 4, "seq": 4, "body": "x"}))
             sent.append(phone.say(bob, {"id": "without a counter", "body": "x"}))
             soon(lambda: waiting(cluster) == 0)
-        time.sleep(1.2)
+        time.sleep(1.7)  # up to one and a half of `remember`
         ann.server = first
         with ann.online("phone") as phone:  # Redis has forgotten: the database has not
             again = phone.say(bob, {"id": "without a counter", "body": "x"})
