@@ -13,7 +13,7 @@ from tests.web.browsing import Device
 
 DOUBLE = Path(__file__).with_name("double")
 
-_ENGINE = re.compile(r"/engine/")
+_ENGINE = re.compile(r"/engine/|/keep\.js")
 
 
 def _instead(route: Route) -> None:
@@ -66,6 +66,4 @@ class Stage:
 
 def stage(device: Callable[..., Device], **how: Any) -> Stage:
     """A page for scenes on a device of the fixture `device`."""
-    made = Stage(device(service_workers="block", **how))
-    with made.device.watch.excusing("Service Worker registration blocked by Playwright"):
-        return made
+    return Stage(device(service_workers="block", **how))

@@ -103,6 +103,7 @@ def test_nor_has_what_only_a_click_brings(device: MakeDevice, dark: bool) -> Non
 
     shown.scene("many", "#/c/bob")
     page.locator(".messages").evaluate("box => { box.scrollTop -= 3000 }")
+    page.get_by_role("button", name="To the newest message").wait_for()
     shown.double("receive('bob', 'news')")
     page.get_by_role("button", name="1 new message").wait_for()
     found += check(shown, "button to the newest")

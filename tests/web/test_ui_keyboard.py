@@ -95,7 +95,7 @@ def test_every_focus_can_be_seen(device: MakeDevice) -> None:
     """Something around what has the focus: an outline, of at least two pixels."""
     shown = stage(device, wide=True).scene("everyday", "#/c/anna.berg")
     page = shown.page
-    page.locator("body").evaluate("() => document.activeElement.blur()")
+    page.get_by_role("button", name="Add a friend").focus()
     outline = """() => {
       const style = getComputedStyle(document.activeElement);
       return [document.activeElement.outerHTML.slice(0, 80), style.outlineStyle, parseFloat(style.outlineWidth)];

@@ -9,7 +9,7 @@ const LINK_SETTLES = 1_500;
 export function Announcer({ chat, state }) {
   const [lines, setLines] = useState([]);
   const number = useRef(0);
-  const link = useRef(null);
+  const link = useRef(true);
   const newest = useRef(null);
 
   const say = (text) => {
@@ -44,7 +44,7 @@ export function Announcer({ chat, state }) {
   useEffect(() => {
     if (!ready) return undefined;
     const timer = setTimeout(() => {
-      if (link.current !== null && link.current !== online) {
+      if (link.current !== online) {
         say(online ? "Connected." : "No connection. Messages wait and will be sent.");
       }
       link.current = online;

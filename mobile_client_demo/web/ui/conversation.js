@@ -46,13 +46,14 @@ function Head({ contact, kind, title, wide }) {
   const info = () => go({ user: contact.user, sheet: ["info"] });
   return html`<header class="pane-head">
     ${!wide && html`<button class="icon-button" aria-label="Back to the list" onClick=${back}><${Icon} name="back" class="flip" /></button>`}
-    <button class="who" onClick=${info} disabled=${kind === "server"} aria-label=${`${title}${line ? `, ${line}` : ""}. About this conversation`}>
+    <h2 class="who-head"><button class="who" onClick=${info} disabled=${kind === "server"}>
       <${Avatar} user=${contact.user} name=${contact.name} kind=${kind} online=${contact.online && kind === "person"} />
       <span class="who-text">
-        <h2 class="who-name"><bdi>${title}</bdi></h2>
+        <span class="who-name"><bdi>${title}</bdi></span>
         ${line && html`<span class=${cx("who-line", contact.typing && "lit")}>${line}</span>`}
       </span>
-    </button>
+      ${kind !== "server" && html`<span class="unseen">. About this conversation</span>`}
+    </button></h2>
     ${contact.muted && html`<span class="head-mark" role="img" aria-label="Muted"><${Icon} name="mute" /></span>`}
     ${wide && html`<button class="icon-button" aria-label="Help and shortcuts" title="Help and shortcuts (Ctrl /)" onClick=${() => go({ user: contact.user, sheet: ["help"] })}><${Icon} name="help" /></button>`}
   </header>`;

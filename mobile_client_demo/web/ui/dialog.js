@@ -57,12 +57,27 @@ export function Dialog({ title, onClose, onBack, kind, children, foot }) {
   </dialog>`;
 }
 
+/** The focus goes to what this names when it appears, and to the sheet's title when it goes and nothing else has it. */
+export function useFocus() {
+  const element = useRef(null);
+  useLayoutEffect(() => {
+    element.current.focus();
+    return () =>
+      setTimeout(() => {
+        const heading = document.getElementById("sheet-title");
+        if (heading && document.activeElement === document.body) heading.focus();
+      });
+  }, []);
+  return element;
+}
+
 /** A question before something that cannot be taken back. It takes the place of the button that asked. */
 export function Confirm({ text, action, danger, busy, onYes, onNo }) {
+  const yes = useFocus();
   return html`<div class="confirm" role="group" aria-label="Please confirm">
     <p>${text}</p>
     <div class="confirm-buttons">
-      <button class=${cx("button", danger ? "danger" : "primary")} data-autofocus disabled=${busy} onClick=${onYes} ref=${(button) => button && !button.dataset.met && ((button.dataset.met = "1"), button.focus())}>${action}</button>
+      <button class=${cx("button", danger ? "danger" : "primary")} ref=${yes} disabled=${busy} onClick=${onYes}>${action}</button>
       <button class="button quiet" disabled=${busy} onClick=${onNo}>Cancel</button>
     </div>
   </div>`;

@@ -54,7 +54,7 @@ export function List({ state, open, wide }) {
 
   return html`<section class="rail" aria-label="Conversations">
     <header class="rail-head">
-      <h1 class="brand"><${Logo} /><span>Aldis</span></h1>
+      <p class="brand"><${Logo} /><span>Aldis</span></p>
       <button class="icon-button" aria-label="Add a friend" title="Add a friend" onClick=${() => sheet("add")}><${Icon} name="add" /></button>
       <button class="icon-button" aria-label="Settings" title="Settings" onClick=${() => sheet("settings")}><${Icon} name="settings" /></button>
     </header>

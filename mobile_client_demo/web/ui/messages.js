@@ -25,6 +25,7 @@ export class Messages extends Component {
     this.newKey = undefined;
     this.stick = true;
     this.asked = 0;
+    this.pinned = 0;
     this.onScroll = this.onScroll.bind(this);
     this.toEnd = this.toEnd.bind(this);
     this.load = this.load.bind(this);
@@ -60,7 +61,9 @@ export class Messages extends Component {
   }
 
   getSnapshotBeforeUpdate() {
-    if (this.stick || !this.box) return null;
+    // Scrolled up since, and the browser has not told it yet.
+    if (this.stick && this.box.scrollTop < this.pinned - AT_END) this.stick = false;
+    if (this.stick) return null;
     const top = this.box.getBoundingClientRect().top;
     for (const row of this.inner.children) {
       const { bottom, top: at } = row.getBoundingClientRect();
@@ -96,6 +99,7 @@ export class Messages extends Component {
 
   pin() {
     this.box.scrollTop = this.box.scrollHeight;
+    this.pinned = this.box.scrollTop;
   }
 
   /** Also for whoever has just sent something. */

@@ -1,6 +1,6 @@
 /** Where one is logged in: names, last seen, and sending one away. */
 import { useAction, useChat, useNow } from "./chat_context.js";
-import { Confirm } from "./dialog.js";
+import { Confirm, useFocus } from "./dialog.js";
 import { ago, plainName } from "./format.js";
 import { html, useEffect, useState } from "./html.js";
 import { Icon } from "./icons.js";
@@ -35,19 +35,11 @@ function Device({ device, onChanged }) {
     setDoing(null);
     onChanged();
   };
-  const rename = (event) => {
-    event.preventDefault();
-    act(() => chat.renameDevice(device.device, new FormData(event.target).get("name").trim()));
-  };
   return html`<li class="device">
     <span class="device-icon"><${Icon} name="devices" /></span>
     <div class="device-text">
       ${doing === "name"
-        ? html`<form class="field-line" onSubmit=${rename}>
-            <input class="field" name="name" maxlength="128" autocomplete="off" aria-label=${`Name of ${name}`} ref=${(field) => field && !field.dataset.met && ((field.dataset.met = "1"), (field.value = device.name || ""), field.focus())} />
-            <button class="button small primary" disabled=${busy}>Save</button>
-            <button type="button" class="button small quiet" onClick=${() => setDoing(null)}>Cancel</button>
-          </form>`
+        ? html`<${Rename} device=${device} name=${name} busy=${busy} onSave=${(next) => act(() => chat.renameDevice(device.device, next))} onCancel=${() => setDoing(null)} />`
         : html`<strong><bdi>${name}</bdi></strong><span class=${device.current ? "device-note lit" : "device-note"}>${seen}${device.loggedIn || device.current ? "" : " · logged out"}</span>`}
     </div>
     ${!doing && html`<button class="icon-button" aria-label=${`Rename ${name}`} title="Rename" onClick=${() => setDoing("name")}><${Icon} name="pen" /></button>`}
@@ -56,4 +48,18 @@ function Device({ device, onChanged }) {
       onYes=${() => act(() => chat.removeDevice(device.device))} onNo=${() => setDoing(null)} />`}
     ${error && html`<p class="error" role="alert">${error.message}</p>`}
   </li>`;
+}
+
+function Rename({ device, name, busy, onSave, onCancel }) {
+  const field = useFocus();
+  const [text, setText] = useState(device.name || "");
+  const onSubmit = (event) => {
+    event.preventDefault();
+    onSave(text.trim());
+  };
+  return html`<form class="field-line" onSubmit=${onSubmit}>
+    <input class="field" ref=${field} value=${text} onInput=${(event) => setText(event.target.value)} maxlength="128" autocomplete="off" aria-label=${`Name of ${name}`} />
+    <button class="button small primary" disabled=${busy}>Save</button>
+    <button type="button" class="button small quiet" onClick=${onCancel}>Cancel</button>
+  </form>`;
 }

@@ -22,13 +22,14 @@ export function Shell({ state }) {
 
   useShortcuts(state, place);
 
-  return html`<div class="shell" data-pane=${open ? "conversation" : "list"}>
+  return html`<main class="shell" data-pane=${open ? "conversation" : "list"}>
+    <h1 class="unseen">Aldis</h1>
     ${(wide || !open) && html`<${List} state=${state} open=${open} wide=${wide} />`}
     ${contact
       ? html`<${Conversation} key=${open} contact=${contact} state=${state} wide=${wide} />`
       : wide && html`<${Empty} state=${state} missing=${place.user} />`}
     <${Sheets} state=${state} place=${place} contact=${contact} />
-  </div>`;
+  </main>`;
 }
 
 /** Keys that work everywhere. All with Ctrl, ⌘ or Alt: letters alone belong to what people write. */
