@@ -22,8 +22,9 @@ class Journal(Section):
     max_poison: Positive = 10_000
     """Messages set aside because they cannot be stored. Beyond them the shard that has one more stands still."""
     remember: Seconds = 3_600.0
-    """Seconds for which Redis answers a repeated `id` by itself, about 250 bytes each; older ones the database finds.
-    Longer than clients are usually away with something unacknowledged, and than most outages of a database."""
+    """Seconds for which Redis answers a repeated `id` by itself, and up to half as long again, about 130 bytes each;
+    older ones the database finds. Longer than clients are usually away with something unacknowledged, and than most
+    outages of a database."""
     lease: Seconds = 5.0
     """Seconds after which another node stores the shards of one that has died. It is renewed three times in that
     time."""
