@@ -170,6 +170,7 @@ class Node:
     def opened(self, connection: Connection) -> None:
         self.figures.opened += 1
         self.connections.add(connection)
+        connection.connected_at = self._loop.time()  # `now` may be older than the time it has for its CONNECT
         self._wheel.schedule(_ConnectDeadline(connection), connection.connected_at + self.timeouts.connect)
 
     def opened_session(self, connection: Connection) -> None:

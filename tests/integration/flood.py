@@ -252,6 +252,14 @@ class Flood:
         goal = self.acknowledged() + messages
         self.wait(lambda: self.acknowledged() >= goal, timeout)
 
+    def connections(self) -> list[int]:
+        """How many each sender has had."""
+        return [sender.connections for sender in self.senders]
+
+    def come_back(self, before: list[int], timeout: float = 20) -> None:
+        """Until every sender has a new one."""
+        self.wait(lambda: all(now > then for now, then in zip(self.connections(), before, strict=True)), timeout)
+
     def _standing(self) -> str:
         mids = {mid for sender in self.senders for mid in sender.answers.values()}
         waiting = {sender.name: len(sender.documents) - len(sender.answers) for sender in self.senders}

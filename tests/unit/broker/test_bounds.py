@@ -67,6 +67,19 @@ async def test_subscriptions_of_a_session() -> None:
         await client.subscribed(("c", 0))
 
 
+async def test_a_node_that_stood_still_gives_a_new_client_its_whole_time() -> None:
+    """The clock of the node is behind then, by as long as it stood still."""
+    async with running(timeouts=Timeouts(connect=1)) as lab:
+        assert lab.node._ticker is not None
+        lab.node._ticker.cancel()
+        await asyncio.sleep(3)
+        client = await lab.dial()
+        await until(lambda: len(lab.node.connections) == 1)
+        lab.node._tick()
+        await client.connected()
+        await client.nothing()
+
+
 async def test_ten_thousand_filters_in_one_subscribe() -> None:
     """What fits is granted, the rest refused, at once; and whoever talks meanwhile does not notice: in seconds of
     work, not of waiting for the machine."""
