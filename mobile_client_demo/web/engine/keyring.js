@@ -68,7 +68,9 @@ export class Keyring {
     const news = [];
     for (const { peer, version, key, wanted = false } of told) {
       const known = this.#keys.get(peer)?.get(version);
-      if (!Number.isSafeInteger(version) || version < 1 || known !== undefined) continue;
+      if (!Number.isSafeInteger(version) || version < 1) continue;
+      // the notice of a new version may come before the answer to who has asked for it
+      if (known !== undefined && !(wanted && !this.#wanted.has(`${version} ${peer}`))) continue;
       news.push({ peer, version, key: key === null ? null : unbase64(key), wanted });
     }
     if (news.length === 0) return false;

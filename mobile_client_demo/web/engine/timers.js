@@ -2,8 +2,15 @@
 
 /** @typedef {{set: (what: () => void, every: number) => any, clear: (timer: any) => void}} Timers as mqtt.js takes them */
 
-/** @returns {Timers} */
+let made = null;
+
+/** The same for everybody. @returns {Timers} */
 export function timers() {
+  made ??= make();
+  return made;
+}
+
+function make() {
   try {
     return workerTimers(new Worker(address("ticker.js")));
   } catch {
