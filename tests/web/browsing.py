@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -128,3 +129,11 @@ class Device:
             f"{one['id']} ({one['impact']}): {one['help']}: {json.dumps([node['html'][:200] for node in one['nodes']])}"
             for one in found["violations"]
         ]
+
+
+def eventually(page: Page, condition: Callable[[], object], what: str) -> None:
+    """Looks again until it is so, for whatever `expect` has no words for. The page goes on meanwhile."""
+    deadline = time.monotonic() + PATIENCE / 1_000
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        page.wait_for_timeout(50)
