@@ -39,14 +39,14 @@ class Bench:
     _folders: int = field(default=0, init=False)
 
     def mosquitto(self, *, nodelay: bool = False) -> AbstractContextManager[Server]:
-        return servers.mosquitto(self._folder(), self._core(0), nodelay=nodelay)
+        return servers.mosquitto(self._folder(), self.core(0), nodelay=nodelay)
 
     def aldis(self, profile: str, data: Path | None = None) -> AbstractContextManager[Server]:
         """With `data`, the server works on a copy: every run begins with the same database."""
         folder = self._folder()
         if data is not None:
             shutil.copytree(data, folder, dirs_exist_ok=True)
-        return servers.aldis(self.command, profile, folder, self._core(0))
+        return servers.aldis(self.command, profile, folder, self.core(0))
 
     def aldis_cluster(self, nodes: int, files: Path, *, journal: bool = False) -> AbstractContextManager[Server]:
         return clusters.aldis_cluster(self.command, nodes, files, self._folder(), None, journal=journal)
@@ -63,7 +63,7 @@ class Bench:
         Senders are on the first node and receivers on the last; with `spread`, both are on every node, the receiver
         of each pair on the node after its sender's."""
         place = {"host": servers.HOST, "processes": server.processes, **_places(server.ports, spread)}
-        result = generate(name, place | spec, self._core(1) if len(server.processes) == 1 else None)
+        result = generate(name, place | spec, self.core(1) if len(server.processes) == 1 else None)
         if result["problems"]:
             raise InvalidRun(f"{name} on {server.name}: " + "; ".join(result["problems"][:5]))
         return result
@@ -132,7 +132,8 @@ class Bench:
         self._folders += 1
         return self.work / f"run-{self._folders}"
 
-    def _core(self, index: int) -> int | None:
+    def core(self, index: int) -> int | None:
+        """The core for servers (0), or for the load (1)."""
         return self.cores[index] if self.cores else None
 
 

@@ -50,11 +50,26 @@ def aldis_cluster(
 @contextmanager
 def aldis_on_mariadb(command: list[str], files: Path, folder: Path, core: int | None) -> Iterator[Server]:
     """One process `aldis up` on a copy of the database in `files`."""
-    with databases.mariadb(files / "mariadb", folder, core) as database:
-        variables = {"ALDIS_STORE__URL": database.url}
-        with servers.aldis(command, "mysql", folder / "data", core, variables) as server:
-            processes = {**server.processes, "mariadbd": database.pid}
-            yield Server("aldis on MariaDB", processes, server.ports, server.http)
+    with (
+        databases.mariadb(files / "mariadb", folder, core) as database,
+        aldis_beside(command, database, folder, core) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def aldis_beside(
+    command: list[str],
+    database: databases.MariaDb,
+    folder: Path,
+    core: int | None,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """One process `aldis up` on a database that runs, and may go on running after it."""
+    settings = {**(variables or {}), "ALDIS_STORE__URL": database.url}
+    with servers.aldis(command, "mysql", folder / "data", core, settings) as server:
+        processes = {**server.processes, "mariadbd": database.pid}
+        yield Server("aldis on MariaDB", processes, server.ports, server.http)
 
 
 def prepare(command: list[str], folder: Path, users: int) -> list[Account]:

@@ -43,7 +43,7 @@ def register_pairs(server: Server, users: int) -> list[Account]:
     names = [_name(number) for number in range(users)]
     with ThreadPoolExecutor(4) as pool:
         accounts = list(pool.map(lambda name: _register(server, name), names))
-        list(pool.map(lambda pair: _befriend(server, *pair), zip(accounts[0::2], accounts[1::2], strict=True)))
+        list(pool.map(lambda pair: befriend(server, *pair), zip(accounts[0::2], accounts[1::2], strict=True)))
     return accounts
 
 
@@ -109,7 +109,8 @@ def _register(server: Server, user: str) -> Account:
     return {"user": user, "device": DEVICE, "token": _call(server, "POST", "/v1/login", login)["access_token"]}
 
 
-def _befriend(server: Server, one: Account, two: Account) -> None:
+def befriend(server: Server, one: Account, two: Account) -> None:
+    """Over REST; both have logged in there."""
     _call(server, "POST", "/v1/friend-requests", {"to": two["user"]}, token=one["token"])
     _call(server, "POST", f"/v1/friend-requests/{one['user']}/accept", {}, token=two["token"])
 
