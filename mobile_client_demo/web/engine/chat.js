@@ -276,10 +276,7 @@ export class Chat extends EventTarget {
   /** @param {string} user @param {File} file */
   async sendFile(user, file) {
     this.#writable(user);
-    await this.#own(async () => {
-      await this.#in().outbox.file(user, file);
-      await this.#in().addresses(user);
-    });
+    await this.#own(() => this.#in().sendFile(user, file));
   }
 
   retry = (key) => this.#own(async () => this.#in().outbox.retry(key));

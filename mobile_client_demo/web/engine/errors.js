@@ -68,4 +68,4 @@ export const offline = () => new ChatError("offline", "The server cannot be reac
 /** Passing: it may go better later without anybody doing anything. @param {unknown} error */
 export const passing = (error) =>
   error instanceof ChatError &&
-  (error.code === "offline" || error.code === "still-running" || error.status === 429 || error.status === 408 || (error.status ?? 0) >= 500);
+  (error.code === "offline" || error.code === "still-running" || error.status === 429 || error.status === 408 || ((error.status ?? 0) >= 500 && error.status !== 507));

@@ -70,13 +70,13 @@ export class Outbox {
     await this.#add(peer, { kind: "text", text: said }, null);
   }
 
-  /** @param {string} peer @param {File} file */
+  /** @param {string} peer @param {File} file @returns {Promise<string>} the key of its row */
   async file(peer, file) {
     const key = peer === this.#uses.me ? null : base64(newFileKey());
     const stored = key === null ? file.size : storedSize(file.size);
     const [name, mime] = [wellFormed(file.name) || "file", file.type || "application/octet-stream"];
     const told = { fileId: null, name, mime, size: file.size, stored, sha256: null, key, local: true };
-    await this.#add(peer, { kind: "file", text: name, file: told }, file);
+    return this.#add(peer, { kind: "file", text: name, file: told }, file);
   }
 
   async #add(peer, fields, blob) {
@@ -94,6 +94,7 @@ export class Outbox {
     this.#rows.set(made.key, made);
     this.#uses.changed();
     this.pump();
+    return made.key;
   }
 
   /** A message that has failed goes to the end of the queue, as the same message. */

@@ -96,7 +96,7 @@ export class Transfers {
     } catch (error) {
       const cancelled = transfer.abort.signal.aborted;
       const failed = cancelled ? transfer.abort.signal.reason : error;
-      if (cancelled || passing(failed)) this.#running.delete(key);
+      if (cancelled || passing(failed) || failed.code === "unknown-file") this.#running.delete(key);
       else transfer.state = "failed";
       throw failed;
     } finally {
