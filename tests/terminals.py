@@ -85,17 +85,28 @@ class Terminal:
     def text(self) -> str:
         return "\n".join(self.rows)
 
+    def columns(self, start: int, end: int | None = None) -> list[str]:
+        """A part of each row; what is two columns wide stands in both."""
+        with self._lock:
+            rows = range(self.screen.lines)
+            cells = range(self.screen.columns)[start:end]
+            return ["".join(self.screen.buffer[row][cell].data for cell in cells).rstrip() for row in rows]
+
     def row(self, part: str) -> str:
         """The row of the screen that contains it; empty where there is none."""
         return next((row for row in self.rows if part in row), "")
 
     def colour(self, part: str) -> str:
-        """Of the first letter of this part of the screen."""
+        """Of the last place on the screen where it stands; empty where it does not."""
+        found = ""
         with self._lock:
-            for number, row in enumerate(self.screen.display):
-                if part in row:
-                    return str(self.screen.buffer[number][row.index(part)].fg)
-        return ""
+            for number in range(self.screen.lines):
+                row = self.screen.buffer[number]
+                said = "".join(row[cell].data or "\0" for cell in range(self.screen.columns))
+                if part in said.replace("\0", ""):
+                    cells = [cell for cell in range(self.screen.columns) if row[cell].data]
+                    found = str(row[cells[said.replace("\0", "").rindex(part)]].fg)
+        return found
 
     def until(self, happened: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
         deadline = time.monotonic() + timeout
@@ -123,6 +134,11 @@ class Terminal:
         modes = [b"\x1b[?1049", b"\x1b[?2004", b"\x1b[?1000", b"\x1b[?7"]
         off = all(self.raw.rfind(mode + b"l") >= self.raw.rfind(mode + b"h") for mode in modes[:3])
         return now == self.before and off and self.raw.rfind(b"\x1b[?25h") >= self.raw.rfind(b"\x1b[?25l")
+
+    def hang_up(self) -> None:
+        """As when a connection breaks: the kernel sends SIGHUP, and nothing can be written any more."""
+        os.close(self.slave)
+        os.close(self._master)
 
     def close(self) -> None:
         if self.process.poll() is None:

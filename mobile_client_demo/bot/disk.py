@@ -88,7 +88,8 @@ class Disk:
                 yield
                 self._sql.execute("COMMIT")
             except BaseException:
-                self._sql.execute("ROLLBACK")
+                if self._sql.in_transaction:  # a full disk has ended it already
+                    self._sql.execute("ROLLBACK")
                 raise
             self._notes = []
 

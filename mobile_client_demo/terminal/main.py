@@ -174,6 +174,7 @@ def _log_to(account: Account) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that cannot be written, such as on a full disk, is no matter for the screen
     threading.excepthook = lambda failed: logger.error(
         "the thread %s has ended", failed.thread and failed.thread.name,
         exc_info=(failed.exc_type, failed.exc_value or failed.exc_type(), failed.exc_traceback),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aldis.mobile_client_demo.terminal.conversation import conversation
 from aldis.mobile_client_demo.terminal.look import Fragments, Look, size
-from aldis.mobile_client_demo.terminal.state import Contact, State, Talk, Transfer, ordered
+from aldis.mobile_client_demo.terminal.state import Contact, State, Talk, Transfer, ordered, pointed
 from aldis.mobile_client_demo.terminal.text import cut, padded, width, wrapped
 
 NARROW = 60
@@ -64,16 +64,15 @@ def contacts(state: State, columns: int, rows: int, look: Look) -> list[Fragment
         lines.append([("class:dim", padded(look.line("/add USER asks somebody"), columns))])
     room = max(1, (rows - 1) // 2)
     users = [contact.user for contact in everybody]
-    pointed = state.chosen if state.narrow else state.active
-    at = users.index(pointed) if pointed in users else 0
+    here = pointed(state) if state.narrow else state.active
+    at = users.index(here) if here in users else 0
     first = max(0, min(at - room // 2, len(users) - room))
     for contact in everybody[first : first + room]:
-        lines += _contact(state, contact, columns, look)
+        lines += _contact(state, contact, columns, look, here=contact.user == here)
     return [*_filled(lines[:rows], rows, columns)]
 
 
-def _contact(state: State, contact: Contact, columns: int, look: Look) -> list[Fragments]:
-    here = contact.user == (state.chosen if state.narrow else state.active)
+def _contact(state: State, contact: Contact, columns: int, look: Look, *, here: bool) -> list[Fragments]:
     mark = {True: "●", False: "○"}.get(contact.online or False, "○") if contact.standing == "friend" else " "
     mark = " " if contact.online is None else mark
     lines = state.talks.get(contact.user, Talk()).lines

@@ -29,7 +29,7 @@ from aldis.mobile_client_demo.terminal.commands import completions
 from aldis.mobile_client_demo.terminal.conversation import scrolled
 from aldis.mobile_client_demo.terminal.look import Fragments, Look
 from aldis.mobile_client_demo.terminal.painting import LIST, NARROW, hints, lower, page_rows, upper
-from aldis.mobile_client_demo.terminal.state import State
+from aldis.mobile_client_demo.terminal.state import State, pointed
 from aldis.mobile_client_demo.terminal.text import fit
 from aldis.mobile_client_demo.terminal.update import update
 
@@ -267,6 +267,12 @@ class Screen:
         bind("c-q")(lambda _: self._leave())
         bind("c-d", when=Condition(lambda: not self.buffer.text))(lambda _: self._leave())
 
+        @keys.add("escape", "/")
+        def command(_: KeyPressEvent) -> None:
+            """Typed so fast that it looks like Alt-/: a command must not go out as a text for want of its slash."""
+            self.take(e.Escaped())
+            self.buffer.insert_text("/")
+
         @keys.add("escape", filter=~has_completions)
         def escape(_: KeyPressEvent) -> None:
             self.take(e.Escaped())
@@ -282,8 +288,8 @@ class Screen:
             self.buffer.complete_state = None
             return
         text = self.buffer.text
-        if not text and self.state.narrow and self.state.listing and self.state.chosen:
-            self.take(e.Opened(self.state.chosen))
+        if not text and self.state.narrow and self.state.listing:
+            self.take(e.Opened(pointed(self.state)))
             return
         self.buffer.reset(append_to_history=False)
         self.take(e.Entered(text))

@@ -163,3 +163,10 @@ def ordered(state: State) -> list[Contact]:
         return contact.standing != "asks", not lines, -last, contact.standing == "self", contact.user
 
     return sorted(state.contacts.values(), key=place)
+
+
+def pointed(state: State) -> str:
+    """The contact that the list points to: the first, before anything was chosen."""
+    if state.chosen in state.contacts:
+        return state.chosen
+    return next((contact.user for contact in ordered(state)), "")

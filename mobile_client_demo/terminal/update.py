@@ -18,6 +18,7 @@ from aldis.mobile_client_demo.terminal.state import (
     Talk,
     Transfer,
     ordered,
+    pointed,
 )  # fmt: skip
 from aldis.mobile_client_demo.terminal.talks import loaded, merged, newest_of_theirs, settled, unread_after
 
@@ -229,7 +230,7 @@ def _stepped(state: State, event: e.Stepped) -> Step:
 
 
 def _pointed(state: State, event: e.Pointed) -> Step:
-    return replace(state, chosen=_next(state, state.chosen, event.by)), ()
+    return replace(state, chosen=_next(state, pointed(state), event.by)), ()
 
 
 def _scrolled(state: State, event: e.Scrolled) -> Step:
