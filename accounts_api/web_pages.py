@@ -23,7 +23,6 @@ _HOST = re.compile(r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9a-fA-F:.
 """What is taken from a Host header; everything else is not repeated to anybody."""
 
 _HEADERS = {
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": ", ".join(
         f"{one}=()"
@@ -56,7 +55,10 @@ def web_pages(folder: Path, mqtt: MqttPlace) -> Sequence[ControllerRouterHandler
         file = shell(files, policy) if path == SHELL else files.get(path)
         if file is None:
             raise NotFoundException("there is no such file")
-        return _answer(file, request, {**_HEADERS, "Content-Security-Policy": policy})
+        headers = {**_HEADERS, "Content-Security-Policy": policy}
+        if _seems_secure(request):
+            headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        return _answer(file, request, headers)
 
     @get("/chat.json", include_in_schema=False, media_type=MediaType.JSON, sync_to_thread=False)
     def chat() -> dict[str, str | int | None]:
@@ -66,6 +68,13 @@ def web_pages(folder: Path, mqtt: MqttPlace) -> Sequence[ControllerRouterHandler
         [*files, SHELL], http_method=["GET", "HEAD"], include_in_schema=False, sync_to_thread=False, status_code=200
     )
     return [serve(web_file), chat]
+
+
+def _seems_secure(request: Request[Any, Any, Any]) -> bool:
+    """For a header that browsers heed on secure pages only, and complain of elsewhere. So it does not matter that
+    anybody may say here that a proxy took the request with TLS."""
+    secure = "https" in (request.scope["scheme"], request.headers.get("x-forwarded-proto", ""))
+    return secure or request.headers.get("host", "").startswith(("localhost", "127.", "[::1]"))
 
 
 def _answer(file: WebFile, request: Request[Any, Any, Any], headers: dict[str, str]) -> Response[bytes]:

@@ -54,9 +54,12 @@ class Watch:
     @contextmanager
     def excusing(self, pattern: re.Pattern[str] | str) -> Iterator[None]:
         """While the browser will write this by itself: an answer of 409, say."""
-        self._excused.append(re.compile(pattern))
+        self.excuse(pattern)
         yield
         # what was written at the end of that time may not have reached us yet, so the excuse stays
+
+    def excuse(self, pattern: re.Pattern[str] | str) -> None:
+        self._excused.append(re.compile(pattern))
 
     def _line(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning", "assert"):

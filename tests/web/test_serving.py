@@ -70,6 +70,11 @@ def test_what_the_page_may_do(http: httpx.Client, served: Aldis) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    for headers, policy in (
+        ({"Host": "192.168.1.7:8000"}, None),
+        ({"Host": "chat.example.org", "X-Forwarded-Proto": "https"}, "same-origin"),
+    ):
+        assert http.get("/", headers=headers).headers.get("cross-origin-opener-policy") == policy
     assert "camera=()" in answer.headers["permissions-policy"]
     assert answer.headers["x-frame-options"] == "DENY"
 
