@@ -137,6 +137,18 @@ async def test_ids_are_remembered_after_the_store_has_the_message(journals: Jour
     assert (again.mid, again.repeated) == (first.mid, True)
 
 
+async def test_ids_are_remembered_for_as_long_as_was_asked(journals: Journals) -> None:
+    journal = await journals.node(remember=4_000)
+    write = Writing(journal)
+    (first,) = answers(await write(message(1, id='"a"')))
+    await write(message(2, id='"b"'))
+    await asyncio.sleep(2.2)
+    assert answers(await write(message(3, id='"a"'))) == [Answer(first.mid, 1_001, True)]
+    assert await journal.find("ann", "phone", '"a"') == Answer(first.mid, 1_001, True)
+    await journal.correct("ann", "phone", '"b"', Answer(17, 5, True))
+    assert answers(await write(message(4, id='"b"'))) == [Answer(17, 5, True)]
+
+
 async def test_ids_are_forgotten_in_the_end(journals: Journals) -> None:
     journal = await journals.node(remember=30)
     write = Writing(journal)

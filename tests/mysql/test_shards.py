@@ -135,6 +135,22 @@ async def test_a_frozen_storer_holds_its_shard_for_the_pause_only_and_then_has_l
     assert (await commit(new, chat(mid=102), shards=[(3, epoch + 1)])).stored[0].n == 2
 
 
+async def test_batches_of_the_same_shards_never_wait_in_a_circle(
+    nodes: list[MySqlStore], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In whichever order they name them."""
+    caplog.set_level(logging.INFO, logger="aldis.bridge")
+    fences = [(shard, await nodes[0].claim_shard(shard)) for shard in range(16)]
+
+    async def write(node: MySqlStore, shards: list[tuple[int, int]], user: str) -> None:
+        for _ in range(60):
+            await commit(node, chat(to=user), shards=shards)
+
+    await asyncio.gather(write(nodes[0], fences, "bob"), write(nodes[1], fences[::-1], "carol"))
+    assert [record for record in caplog.records if "again" in record.message] == []
+    assert (await nodes[0].head("bob"), await nodes[0].head("carol")) == (60, 60)
+
+
 async def test_claims_wait_in_the_way_of_no_reader(nodes: list[MySqlStore]) -> None:
     """A node takes over all shards of a frozen one: those who read from the pool meanwhile find a connection."""
     old, new = nodes

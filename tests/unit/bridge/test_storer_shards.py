@@ -125,6 +125,27 @@ async def test_who_does_not_reach_the_store_leaves_its_shards_to_who_does(world:
     assert first.figures["stored"] + second.figures["stored"] == 60
 
 
+async def test_an_attempt_in_doubt_is_repeated_with_the_very_same_batch(world: World) -> None:
+    """Only so the store can tell what became of it, whatever becomes of the leases meanwhile."""
+    attempted: list[Batch] = []
+
+    class Noting(Picky):
+        async def commit(self, batch: Batch) -> Committed:
+            attempted.append(batch)
+            return await super().commit(batch)
+
+    world.store.__class__ = Noting
+    world.store.break_down()
+    storer = world.storer()
+    async with running(storer):
+        await world.accept(*(note(number, user) for number, user in enumerate(USERS)))
+        await soon(lambda: storer.shards == 0 and len(attempted) > 50)
+        world.store.repair()
+        await soon(lambda: world.left == 0)
+    before = attempted[: next(at for at, batch in enumerate(attempted) if batch is world.told[0][0])]
+    assert len(before) == 0 and attempted.count(attempted[0]) > 50
+
+
 async def test_a_surplus_is_given_up_although_there_is_always_something_to_store(world: World) -> None:
     first, second = world.storer(), world.storer(MemoryJournal(world.board, BOUNDS))
     async with running(first):
