@@ -1,5 +1,5 @@
-"""The engine of the web chat in a real browser, without the page around it: a bare document of the same server, under the
-same policy, that imports `engine/chat.js`."""
+"""The engine of the web chat in a real browser, without the page around it: a bare document of the same server, under
+the same policy, that imports `engine/chat.js`."""
 
 from __future__ import annotations
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from base64 import b64encode
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,9 @@ _numbers = itertools.count(1)
 
 Devices = Callable[..., Device]
 
+_KEYS = ("eaYx7t4b+cmPEgMs3q3Q56B5OY/HhriMyEbsia+FpRo=", "Z13VdO13iTELPS52gfN5C0ZsdzsVIf7PNld5WDcepS8=")
+"""Public keys of two devices."""
+
 _UNAUTHORISED = "status of 401|WebSocket"
 """What the browser writes when a token is refused."""
 
@@ -32,8 +37,8 @@ def two(server: Aldis) -> tuple[str, str]:
 
 
 def test_a_short_lived_token_is_renewed(tmp_path: Path, browser: Browser) -> None:
-    """Each connection and each call finds a token that is good; the login goes on through many of them, one refresh at a
-    time, and through a reload."""
+    """Each connection and each call finds a token that is good; the login goes on through many of them, one refresh
+    at a time, and through a reload."""
     with running(tmp_path, settings={"accounts.access_token_lifetime": 2}) as server:
         alice, bob = two(server)
         device = Device(browser, "http://{}:{}".format(*server.http), wide=True)
@@ -143,9 +148,9 @@ def test_logout_leaves_nothing(server: Aldis, device: Devices) -> None:
       }
       return all;
     }""")
-    assert {name: found["values"] for name, found in kept.items() if name != "meta"} == dict.fromkeys(
-        ("rows", "conversations", "keys", "blobs"), []
-    )
+    assert {name: found["values"] for name, found in kept.items() if name != "meta"} == {
+        name: [] for name in ("rows", "conversations", "keys", "blobs")
+    }
     assert set(kept["meta"]["keys"]) <= {"holder", "place", "order"}
     assert alice not in json.dumps(kept["meta"]) and bob not in json.dumps(kept)
     one.open()
@@ -266,19 +271,18 @@ def test_a_key_is_renewed_while_a_message_waits(server: Aldis, device: Devices) 
 
 
 def test_a_sealed_conversation_is_for_apps(server: Aldis, device: Devices) -> None:
-    """The page takes no part in it: it shows what it cannot read as such, sends nothing, and most of all nothing in plain."""
+    """The page takes no part in it: it shows what it cannot read as such, sends nothing, and nothing in plain."""
     alice, bob = two(server)
     one = login(device(), alice)
     one.send(bob, "still in the open")
     one.idle()
     devices = []
-    for user, name in ((alice, "app"), (bob, "app")):
-        public = ("eaYx7t4b+cmPEgMs3q3Q56B5OY/HhriMyEbsia+FpRo=", "Z13VdO13iTELPS52gfN5C0ZsdzsVIf7PNld5WDcepS8=")[user == bob]
-        token = server.login(user, name)
+    for user, peer, public in ((alice, bob, _KEYS[0]), (bob, alice, _KEYS[1])):
+        token = server.login(user, "app")
         server.rest("PUT", "/v1/device-key", {"public_key": public}, token)
-        server.rest("PUT", f"/v1/relations/{bob if user == alice else alice}/sealed", token=token)
-        wrapped = "AUk+gvx0RkpZJogXYj0gU8XrjizEqYi0/uF57GsBDVMdm5QcsYQGbChI3uANfBNnQinpiSXLzCLiOTbU4raWgtbCj1J9jsDdx1jUtOp/03Fx"
-        devices.append({"user_id": user, "device_id": name, "public_key": public, "wrapped": wrapped})
+        server.rest("PUT", f"/v1/relations/{peer}/sealed", token=token)
+        wrapped = b64encode(bytes([1, *range(80)])).decode()  # the server cannot tell what is in it
+        devices.append({"user_id": user, "device_id": "app", "public_key": public, "wrapped": wrapped})
     token = server.login(alice, "app")
     body = {"version": 2, "check": "82tqZSc/6+Pb7m6PDQwK+p0te2hInBEfIgi5IDX8S2w=", "keys": devices}
     server.rest("POST", f"/v1/relations/{bob}/sealed-keys", body, token)
@@ -309,7 +313,7 @@ def test_a_sealed_conversation_is_for_apps(server: Aldis, device: Devices) -> No
 
 
 def test_a_server_that_begins_anew(tmp_path: Path, browser: Browser) -> None:
-    """All of its data is gone, and the same people register again: nothing of the old numbers hides the new messages."""
+    """All of its data is gone, and the same people register again: no old number hides a new message."""
     with running(tmp_path) as server:
         alice, bob = two(server)
         address = "http://{}:{}".format(*server.http)
@@ -321,18 +325,20 @@ def test_a_server_that_begins_anew(tmp_path: Path, browser: Browser) -> None:
         one.act("openConversation", bob)
         one.until(lambda: one.state["unread"] == 0)
         one.act("openConversation", None)
-        with devices[0].watch.away(), devices[1].watch.away():
-            with devices[0].watch.excusing(_UNAUTHORISED), devices[1].watch.excusing(_UNAUTHORISED):
-                server.kill()
-                one.send(bob, "from the time between")
-                shutil.rmtree(server.data)
-                server.start()
-                one.act("tryNow"), other.act("tryNow")
-                for engine in (one, other):
-                    engine.until(lambda engine=engine: engine.state["phase"] == "signed-out")  # type: ignore[misc]
-                friends(server, alice, bob)
-                one.act("login", {"user": alice, "password": PASSWORD})
-                other.act("login", {"user": bob, "password": PASSWORD})
+        with ExitStack() as stack:
+            for device in devices:
+                stack.enter_context(device.watch.away())
+                stack.enter_context(device.watch.excusing(_UNAUTHORISED))
+            server.kill()
+            one.send(bob, "from the time between")
+            shutil.rmtree(server.data)
+            server.start()
+            one.act("tryNow"), other.act("tryNow")
+            for engine in (one, other):
+                engine.until(lambda engine=engine: engine.state["phase"] == "signed-out")  # type: ignore[misc]
+            friends(server, alice, bob)
+            one.act("login", {"user": alice, "password": PASSWORD})
+            other.act("login", {"user": bob, "password": PASSWORD})
         one.online().idle(), other.online()
         other.send(alice, "new 1", "new 2")
         one.until(lambda: one.texts(bob) == ["from the time between", "new 1", "new 2"])
@@ -353,8 +359,9 @@ def test_what_others_send_cannot_stop_an_inbox(server: Aldis, device: Devices) -
     enc = {"alg": "A256GCM", "v": 1, "nonce": "ZGVmZ2hpamtsbW5v"}
     hostile = [
         {"body": 7}, {"body": None}, {"body": ["a", {"b": 1}]}, {}, {"body": ""}, {"type": "file", "body": "{}"},
-        {"type": "file", "body": {"file_id": "x"}}, {"type": "file", "body": '{"file_id":"../x","stored":-1,"sha256":"0"}'},
-        {"type": "poll", "body": "which?"}, {"enc": enc, "body": "AAAA"}, {"enc": enc, "body": 5}, {"enc": "yes", "body": "x"},
+        {"type": "file", "body": {"file_id": "x"}}, {"type": "file", "body": '{"file_id":"x","stored":-1}'},
+        {"type": "poll", "body": "which?"}, {"enc": enc, "body": "AAAA"}, {"enc": enc, "body": 5},
+        {"enc": "yes", "body": "x"},
         {"enc": {**enc, "v": 99}, "body": "AAAA"}, {"enc": {**enc, "v": "1"}, "body": "AAAA"}, {"enc": [], "body": "x"},
         {"id": "constructor", "body": "<img src=x onerror=alert(1)>"}, {"body": "__proto__", "__proto__": {"x": 1}},
     ]  # fmt: skip

@@ -22,6 +22,7 @@ _SEND = """async ([user, name, type, size]) => {
   await chat.sendFile(user, new File([bytes], name, { type }));
 }"""
 
+
 def two(server: Aldis) -> tuple[str, str]:
     number = next(_numbers)
     alice, bob = f"amy{number}", f"bud{number}"
@@ -48,12 +49,12 @@ def arrived(engine: Engine, user: str, name: str) -> dict[str, Any]:
 
 
 def content(engine: Engine, user: str, type: str) -> str:
-    """The hash of the bytes behind the address of the newest file, which the page's policy lets it show, not fetch: read
-    from the database."""
+    """The hash of the newest file, as it lies in the database: the page may show its address, not fetch it."""
     item = the_file(engine, user)
     assert item["file"]["state"] == "ready"
     assert item["file"]["url"].startswith("blob:")
-    found, digest = engine.page.evaluate("""async (key) => {
+    found, digest = engine.page.evaluate(
+        """async (key) => {
       const db = await new Promise((resolve) => {
         const request = indexedDB.open("aldis");
         request.onsuccess = () => resolve(request.result);
@@ -65,7 +66,9 @@ def content(engine: Engine, user: str, type: str) -> str:
       db.close();
       const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await blob.arrayBuffer()));
       return [blob.type, Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("")];
-    }""", item["key"])
+    }""",
+        item["key"],
+    )
     assert found == type
     return str(digest)
 
@@ -117,9 +120,10 @@ def test_the_line_breaks_while_a_file_goes_up_and_comes_down(server: Aldis, devi
           };
           look();
         })"""
-        one.page.route("**/v1/files?*", _slowly)
+        one.page.route("**/v1/files?*", lambda route: route.abort())  # the upload breaks off
         send(one, bob, "film.bin", "application/octet-stream", size)
         one.send(bob, "a text does not wait for it")
+        one.until(lambda: one.ticks(bob).count("delivered") == 1)
         one.until(lambda: the_file(one, bob)["file"]["state"] == "uploading")
         one.device.line.cut()
         one.device.line.mend()
@@ -136,11 +140,6 @@ def test_the_line_breaks_while_a_file_goes_up_and_comes_down(server: Aldis, devi
     assert content(other, alice, "application/octet-stream") == pattern(size)
     stored = server.rest("GET", f"/v1/messages?peer={bob}", token=server.login(alice, "setup"))["messages"]
     assert len(stored) == 2, "one message, however often its file went up"
-
-
-def _slowly(route: Any) -> None:
-    """The upload breaks off the first time."""
-    route.abort()
 
 
 def test_a_file_waits_for_the_network_and_outlives_the_page(server: Aldis, device: Devices) -> None:
@@ -193,7 +192,7 @@ def test_an_upload_can_be_cancelled_and_taken_up_again(server: Aldis, device: De
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     held: list[Any] = []
-    one.page.route("**/v1/files?*", lambda route: held.append(route))
+    one.page.route("**/v1/files?*", lambda route: held.append(route))  # noqa: PLW0108 (Playwright marks what it is given)
     with one.device.watch.excusing("net::ERR_"):
         send(one, bob, "later.txt", "text/plain", 5_000)
         one.until(lambda: len(held) == 1)

@@ -53,7 +53,7 @@ def test_register_befriend_write_and_read(server: Aldis, device: Devices) -> Non
 
 
 def test_three_devices_stay_in_step(server: Aldis, device: Devices) -> None:
-    """Own sends appear everywhere, what one device has read is read on the other, and a device that was away gets it all."""
+    """Own sends appear everywhere, what one has read is read on the other, and one that was away gets it all."""
     alice, bob = two(server)
     phone, laptop, other = login(device(), alice), login(device(wide=True), alice), login(device(), bob)
     phone.send(bob, "from the phone")

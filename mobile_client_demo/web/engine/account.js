@@ -1,4 +1,5 @@
 // Everything that lives as long as one login: the connection and all who use it.
+import { Files } from "./attachments.js";
 import { newestOfPeer, seen } from "./conversation.js";
 import { ChatError, passing } from "./errors.js";
 import { History } from "./history.js";
@@ -7,11 +8,11 @@ import { Keyring } from "./keyring.js";
 import { Link } from "./link.js";
 import { Outbox } from "./outbox.js";
 import { People } from "./people.js";
+import { mqttUrl } from "./place.js";
 import { Shelf } from "./shelf.js";
 import { Transfers } from "./transfers.js";
 import { SERVER, line } from "./view.js";
-import { mqttUrl } from "./place.js";
-import { harmless, topics } from "./wire.js";
+import { topics } from "./wire.js";
 
 const TYPING_EVERY = 3_000;
 const AGAIN = 5_000;
@@ -21,7 +22,6 @@ export class Account {
   #running = true;
   #visible = false;
   #typed = new Map();
-  #urls = new Map();
   #refreshing = null;
 
   /**
@@ -52,6 +52,7 @@ export class Account {
       settled: (told) => this.outbox.settled(told),
       system: (message) => this.#system(message),
     });
+    this.files = new Files({ db, shelf, transfers, outbox: this.outbox, changed });
     this.history = new History({ rest, shelf, inbox: this.inbox, changed });
   }
 
@@ -68,14 +69,11 @@ export class Account {
     this.outbox.close();
     this.transfers.clear();
     this.people.away();
-    for (const url of this.#urls.values()) URL.revokeObjectURL(url);
-    this.#urls.clear();
+    this.files.clear();
   }
 
   #trouble(error) {
-    if (this.#running && !passing(error) && error.name !== "SignedOut" && error.name !== "Elsewhere" && error.code !== "signed-out") {
-      console.error(error);
-    }
+    if (this.#running && !passing(error) && !expected(error)) console.error(error);
   }
 
   // The connection
@@ -168,7 +166,7 @@ export class Account {
     if (before === peer) return;
     shelf.open = peer;
     if (before !== null) {
-      this.#revoke(before);
+      this.files.leave(before);
       await shelf.leave(before);
     }
     if (peer === null) return;
@@ -176,7 +174,7 @@ export class Account {
     this.#look(peer);
     await this.reread(peer);
     await this.markRead(peer);
-    await this.addresses(peer);
+    await this.files.addresses(peer);
   }
 
   #look(peer) {
@@ -222,73 +220,7 @@ export class Account {
     this.#typed.set(peer, Date.now());
     this.link.publish(topics.typing(this.me, peer), "{}", { qos: 0 }).catch(() => {}); // it was only a hint
   }
-
-  // Files
-
-  async #row(key) {
-    const row = await this.#uses.db.read((work) => work.get("rows", key));
-    if (row === undefined) throw new ChatError("gone", "This message is not here any more.");
-    return row;
-  }
-
-  /** @param {string} peer @param {File} file */
-  async sendFile(peer, file) {
-    this.#address(await this.outbox.file(peer, file), file);
-  }
-
-  async download(key) {
-    const row = await this.#row(key);
-    if (row.file === null) throw new ChatError("no-file", "This message has no file.");
-    let fields = { local: true, gone: false };
-    let failure = null;
-    try {
-      const blob = (await this.transfers.kept(key)) ?? (await this.transfers.download(row));
-      if (blob === null) return;
-      this.#address(key, blob);
-    } catch (error) {
-      if (error.code !== "unknown-file") throw error;
-      [fields, failure] = [{ local: false, gone: true }, error];
-    }
-    await this.shelf.change([row.peer], async (draft) => {
-      const known = await draft.row(key);
-      if (known !== undefined) await draft.keep({ ...known, file: { ...known.file, ...fields } });
-    });
-    if (failure !== null) throw failure;
-  }
-
-  /** Addresses for the files of a conversation that are here. */
-  async addresses(peer) {
-    for (const { key, file } of this.shelf.get(peer)?.rows ?? []) {
-      if (!file?.local || this.#urls.has(key)) continue;
-      const blob = await this.transfers.kept(key);
-      if (this.shelf.open !== peer) return;
-      if (blob !== undefined) this.#address(key, blob);
-      else await this.#lost(peer, key);
-    }
-  }
-
-  async #lost(peer, key) {
-    await this.shelf.change([peer], async (draft) => {
-      const known = await draft.row(key);
-      if (known?.mid) await draft.keep({ ...known, file: { ...known.file, local: false } });
-    });
-  }
-
-  #address(key, blob) {
-    if (this.#urls.has(key)) return;
-    // whatever it calls itself: under an address of this page nothing may run
-    const type = harmless(blob.type);
-    this.#urls.set(key, URL.createObjectURL(blob.type === type ? blob : new Blob([blob], { type })));
-    this.#uses.changed();
-  }
-
-  #revoke(peer) {
-    for (const { key } of this.shelf.get(peer)?.rows ?? []) {
-      const url = this.#urls.get(key);
-      if (url !== undefined) URL.revokeObjectURL(url);
-      this.#urls.delete(key);
-    }
-  }
-
-  urlOf = (key) => this.#urls.get(key) ?? null;
 }
+
+/** Somebody is told of these in another way. */
+const expected = (error) => error.code === "signed-out" || error.name === "Elsewhere";

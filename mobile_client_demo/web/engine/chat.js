@@ -1,7 +1,6 @@
 // The web chat without a page: what a user interface may see and do.
 import { Account } from "./account.js";
 import { newId } from "./bytes.js";
-import { empty } from "./conversation.js";
 import { Database, Elsewhere } from "./database.js";
 import { ChatError } from "./errors.js";
 import { SEALED_SENDING } from "./keyring.js";
@@ -9,27 +8,13 @@ import { findPlace } from "./place.js";
 import { platform } from "./platform.js";
 import { Rest, escaped } from "./rest.js";
 import { Session, SignedOut } from "./session.js";
+import { Snapshots } from "./snapshots.js";
 import { Tabs } from "./tabs.js";
-import { SERVER, contacts, items } from "./view.js";
+import { SERVER } from "./view.js";
 
 export { ChatError } from "./errors.js";
 
-const FRAME = 16;
-const NO_REQUESTS = Object.freeze({ incoming: Object.freeze([]), outgoing: Object.freeze([]) });
-const OFF = Object.freeze({ state: "offline", since: 0, retryAt: null, reason: null });
-
-/**
- * @typedef {object} ChatState a frozen snapshot
- * @property {"starting"|"signed-out"|"ready"|"elsewhere"|"unusable"} phase
- * @property {string|null} reason for people
- * @property {boolean} secure
- * @property {{user: string, name: string, device: string}|null} me
- * @property {import("./link.js").LinkState} link
- * @property {ReadonlyArray<import("./view.js").Contact>} contacts
- * @property {{incoming: ReadonlyArray<object>, outgoing: ReadonlyArray<object>}} requests
- * @property {number} waiting messages in the outbox
- * @property {number} unread in all conversations that are not muted
- */
+/** @typedef {import("./snapshots.js").ChatState} ChatState */
 
 /** Fires "change" when `state` or a conversation was replaced, and "message" (detail: user, name, text, key). */
 export class Chat extends EventTarget {
@@ -42,17 +27,18 @@ export class Chat extends EventTarget {
   #account = null;
   #phase = "starting";
   #reason = null;
-  #due = null;
-  #views = new Map();
   #visible = true;
-  /** @type {ChatState} */
-  state;
+  #seen = new Snapshots(() => this.#all(), () => this.dispatchEvent(new Event("change")));
 
   /** @param {{base?: string}} [how] `base`: the origin of the REST API, the page's own unless given */
   constructor({ base = location.origin } = {}) {
     super();
     this.#base = base;
-    this.state = this.#snapshot();
+  }
+
+  #all() {
+    const login = this.#account && this.#session.login;
+    return { phase: this.#phase, reason: this.#reason, account: login ? this.#account : null, login };
   }
 
   /** Reads what this browser knows; the phase is another one afterwards. */
@@ -91,7 +77,7 @@ export class Chat extends EventTarget {
     this.#account?.stop();
     const account = new Account({
       db: this.#db, rest: this.#rest, session: this.#session, place: () => findPlace(this.#db, this.#base),
-      changed: () => this.#changed(), message: (detail) => this.dispatchEvent(new CustomEvent("message", { detail })),
+      changed: () => this.#seen.changed(), message: (detail) => this.dispatchEvent(new CustomEvent("message", { detail })),
     });
     this.#account = account;
     await account.start();
@@ -112,60 +98,19 @@ export class Chat extends EventTarget {
     this.#become("signed-out", reason);
   }
 
-  // What a page sees
-
   #become(phase, reason) {
     this.#phase = phase;
     this.#reason = reason;
-    this.#tell();
+    this.#seen.now();
   }
 
-  #changed() {
-    this.#due ??= setTimeout(() => this.#tell(), FRAME);
-  }
-
-  #tell() {
-    clearTimeout(this.#due);
-    this.#due = null;
-    this.#views.clear();
-    this.state = this.#snapshot();
-    this.dispatchEvent(new Event("change"));
-  }
-
-  #snapshot() {
-    const account = this.#account;
-    const login = account && this.#session.login;
-    const list = login ? contacts({ ...account, me: account.me }) : Object.freeze([]);
-    return Object.freeze({
-      phase: this.#phase, reason: this.#reason, secure: globalThis.isSecureContext === true,
-      me: login ? Object.freeze({ user: login.user, name: login.name, device: login.device }) : null,
-      link: account ? Object.freeze({ ...account.link.state }) : OFF,
-      contacts: list,
-      requests: account ? frozen(account.people.requests) : NO_REQUESTS,
-      waiting: account?.outbox.size ?? 0,
-      unread: list.reduce((sum, one) => sum + (one.muted ? 0 : one.unread), 0),
-    });
+  /** @returns {ChatState} */
+  get state() {
+    return this.#seen.state;
   }
 
   /** @param {string} user @returns {import("./view.js").ConversationView} */
-  conversation(user) {
-    if (!this.#views.has(user)) this.#views.set(user, this.#view(user));
-    return this.#views.get(user);
-  }
-
-  #view(user) {
-    const account = this.#account;
-    if (account === null) return Object.freeze({ user, items: Object.freeze([]), more: false, loading: false, error: null });
-    const now = account.shelf.get(user) ?? empty(user);
-    if (!now.loaded) void account.shelf.touch(user).catch(() => {}); // only to show it; whoever writes is told
-    const overlay = {
-      sending: account.outbox.sending, transferOf: (key) => account.transfers.of(key), urlOf: account.urlOf,
-    };
-    return Object.freeze({
-      user, items: items(now, overlay), more: now.deeper || (!now.complete && user !== SERVER),
-      loading: !now.loaded || account.history.isLoading(user), error: account.history.errors.get(user) ?? null,
-    });
-  }
+  conversation = (user) => this.#seen.conversation(user);
 
   // The login
 
@@ -184,7 +129,7 @@ export class Chat extends EventTarget {
     this.#account = null;
     await this.#own(() => this.#session.start(who));
     await this.#begin({ fresh: true });
-    this.#session.describe(platform(navigator.userAgent)).then(() => this.#changed(), () => {}); // only names
+    this.#session.describe(platform(navigator.userAgent)).then(() => this.#seen.changed(), () => {}); // only names
   }
 
   /** Ends the login and forgets everything that this browser has of it. */
@@ -227,13 +172,13 @@ export class Chat extends EventTarget {
   // When an action is over, its effect is in the state. What another tab has taken is no fault of anybody's.
   async #own(what) {
     try {
-      const result = await what();
-      if (this.#due !== null) this.#tell();
-      return result;
+      return await what();
     } catch (error) {
       if (!(error instanceof Elsewhere)) throw error;
       await this.#left();
       throw new ChatError("elsewhere", "The chat is open in another tab.");
+    } finally {
+      this.#seen.flush();
     }
   }
 
@@ -276,12 +221,12 @@ export class Chat extends EventTarget {
   /** @param {string} user @param {File} file */
   async sendFile(user, file) {
     this.#writable(user);
-    await this.#own(() => this.#in().sendFile(user, file));
+    await this.#own(() => this.#in().files.send(user, file));
   }
 
   retry = (key) => this.#own(async () => this.#in().outbox.retry(key));
   discard = (key) => this.#own(async () => this.#in().outbox.discard(key));
-  download = (key) => this.#own(async () => this.#in().download(key));
+  download = (key) => this.#own(async () => this.#in().files.download(key));
   cancelTransfer = async (key) => this.#in().transfers.cancel(key);
 
   mute = (user, is) => this.#own(async () =>
@@ -326,6 +271,3 @@ export class Chat extends EventTarget {
 const unlessPassing = (error) => {
   if (!(error instanceof ChatError)) throw error;
 };
-
-const frozen = ({ incoming, outgoing }) =>
-  Object.freeze({ incoming: Object.freeze([...incoming]), outgoing: Object.freeze([...outgoing]) });

@@ -2,25 +2,15 @@
 // same id until the server has answered.
 import { base64, newId, utf8, wellFormed } from "./bytes.js";
 import { keyOf, newestMid, row } from "./conversation.js";
+import { departing } from "./departing.js";
 import { ChatError, passing, rejected } from "./errors.js";
 import { newFileKey, storedSize } from "./files.js";
 import { MOST_BYTES, fileBody, topics } from "./wire.js";
 
-const WINDOW = 20;
 const MOST_WAITING = 1_000;
 const SLOWER = 2_000;
 /** Of a text in UTF-8: as base64, with what stands beside it, it still is a message that the server takes. */
 export const MOST_TEXT = 45_000;
-
-/**
- * Those that may leave now, in this order. A text leaves after those composed before it; a file when it is uploaded, for
- * texts do not wait for it. Pure.
- * @param {Iterable<import("./conversation.js").Row>} rows @param {ReadonlySet<string>} sending keys
- */
-export function departing(rows, sending, window = WINDOW) {
-  const ready = [...rows].filter((one) => !sending.has(one.key) && (one.file === null || one.file.fileId !== null));
-  return ready.sort((one, other) => one.order - other.order).slice(0, Math.max(0, window - sending.size));
-}
 
 /**
  * @typedef {object} OutboxUses
