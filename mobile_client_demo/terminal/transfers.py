@@ -71,7 +71,7 @@ class Transfers:
             nonlocal told
             if number in self._cancelled:
                 raise _Cancelled
-            if time.monotonic() >= told + EVERY:
+            if time.monotonic() >= told + EVERY or done == whole:
                 told = time.monotonic()
                 self._post(Moved(number, name, sending, done, whole))
 

@@ -77,6 +77,7 @@ def test_killed_with_messages_in_the_outbox_while_the_server_is_gone(tmp_path: P
             chat.shows("written offline …", "waiting to be sent")
             chat.process.kill()
         with Chat(server, tmp_path, "ada", online=False) as chat:
+            chat.shows("○ offline")
             chat.open("echo")
             chat.shows("written offline …")
             server.start()
