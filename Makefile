@@ -17,7 +17,7 @@ PIP_CHECK := $(if $(UV),uv pip check --quiet --python $(BIN)/python,$(BIN)/pytho
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run cluster test check lint types unit bench conformance faults format lock vendor clean
+.PHONY: help install run cluster test check lint types unit bench conformance faults format lock vendor screenshots clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ lock: ## Resolve the dependencies again (needs uv; ARGS=--upgrade for newer vers
 
 vendor: install ## Fetch the libraries of the web chat again (needs npm)
 	@$(BIN)/python -m scripts.vendor_web
+
+screenshots: install ## Take the pictures of the web chat again, docs/images
+	@scripts/test-servers
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest --quiet tests/web/test_journey_shown.py
 
 clean: ## Remove .venv and caches; never the data
 	@rm -rf $(VENV) .typing .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz *.egg-info build dist
