@@ -58,8 +58,6 @@ class Reason(StrEnum):
     """Client's fault: no such topic below an inbox. Correct the topic."""
     RETAIN_REFUSED = "retain_refused"
     """Client's fault: inboxes keep messages by themselves. Publish without RETAIN."""
-    WILL_REFUSED = "will_refused"
-    """Client's fault: a will may not go to this topic. Connect with another will, or none."""
     RATE = "rate"
     """Client's fault: too many publishes in a short time. Retry the same message later, more slowly."""
 
