@@ -93,10 +93,7 @@ def test_one_at_the_end_stays_there(device: MakeDevice) -> None:
 
 def test_one_begins_at_the_line_before_what_is_new(device: MakeDevice) -> None:
     shown = stage(device).scene("unread", "#/c/bob")
-    line = shown.page.locator(".new-line")
-    expect(line).to_be_in_viewport()
-    after = line.evaluate("line => [...line.parentNode.children].slice([...line.parentNode.children].indexOf(line))")
-    assert len(after) > 6
+    expect(shown.page.locator(".new-line")).to_be_in_viewport()
     others = shown.page.locator(".new-line ~ li.theirs")
     expect(others).to_have_count(6)
 
@@ -222,8 +219,9 @@ def test_the_link_is_told_plainly(device: MakeDevice) -> None:
 def test_right_to_left(device: MakeDevice) -> None:
     shown = stage(device, wide=True)
     page = shown.page
-    shown.device.context.add_init_script("document.documentElement.dir = 'rtl'")
-    shown.scene("rtl", "#/c/noura").settled()
+    shown.scene("rtl", "#/c/noura")
+    page.evaluate("document.documentElement.dir = 'rtl'")
+    shown.settled()
     box = "one => one.getBoundingClientRect()"
     rail = page.get_by_role("region", name="Conversations", exact=True).evaluate(box)
     pane = page.locator(".conversation").evaluate(box)

@@ -3,9 +3,10 @@ import { cx, html, useEffect, useLayoutEffect, useRef } from "./html.js";
 import { Icon } from "./icons.js";
 
 /**
- * @param {{ title: string, onClose: () => void, onBack?: () => void, kind?: string, children: any, foot?: any }} props
+ * @param {{ title: string, onClose: () => void, onBack?: () => void, kind?: string, toRead?: boolean, children: any, foot?: any }} props
+ *   `toRead`: nothing in it takes the focus, so that the keys that scroll need it itself
  */
-export function Dialog({ title, onClose, onBack, kind, children, foot }) {
+export function Dialog({ title, onClose, onBack, kind, toRead, children, foot }) {
   const box = useRef(null);
   const heading = useRef(null);
   const close = useRef(onClose);
@@ -51,7 +52,7 @@ export function Dialog({ title, onClose, onBack, kind, children, foot }) {
         <h2 id="sheet-title" ref=${heading} tabindex="-1">${title}</h2>
         <button class="icon-button" aria-label="Close" onClick=${() => close.current()}><${Icon} name="close" /></button>
       </header>
-      <div class="sheet-scroll">${children}</div>
+      <div class="sheet-scroll" ...${toRead ? { tabindex: 0, role: "region", "aria-labelledby": "sheet-title" } : null}>${children}</div>
       ${foot && html`<footer class="sheet-foot">${foot}</footer>`}
     </div>
   </dialog>`;

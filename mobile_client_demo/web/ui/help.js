@@ -28,7 +28,7 @@ const TICKS = [
 ];
 
 export function Help() {
-  return html`<${Dialog} title="Help" onClose=${closeSheet}>
+  return html`<${Dialog} title="Help" onClose=${closeSheet} toRead>
     <h3 class="sheet-part first">What the ticks say</h3>
     <dl class="legend">${TICKS.map(([status, text]) => html`<div key=${status}><dt><${Ticks} status=${status} /></dt><dd>${text}</dd></div>`)}</dl>
     <h3 class="sheet-part">Keys</h3>

@@ -25,10 +25,9 @@ export function Waiting({ conversation, first, kind, title, online, onRetry }) {
   if (loading && !items.length) {
     return html`<li class="bones" aria-label="Loading messages">${BONES.map((bone) => html`<span class=${`bone skeleton ${bone}`} key=${bone}></span>`)}</li>`;
   }
-  if (loading || (more && items.length)) {
-    return html`<li class="top-row">${loading ? html`<span class="spinner" role="img" aria-label="Loading older messages"></span>` : !online && html`<p>Older messages come when there is a connection.</p>`}</li>`;
+  if (!first || loading || (more && items.length)) {
+    return html`<li class="top-row">${!first ? null : loading ? html`<span class="spinner" role="img" aria-label="Loading older messages"></span>` : !online && html`<p>Older messages come when there is a connection.</p>`}</li>`;
   }
-  if (!first) return html`<li class="top-row" hidden></li>`;
   if (kind === "server") return html`<li class="top-row beginning"><p>What those who run this server tell everybody.</p></li>`;
   if (kind === "self") {
     return html`<li class="top-row beginning"><${Icon} name="note" /><p><strong>Notes to yourself</strong></p><p>Whatever you write or drop here is on all your devices.</p></li>`;

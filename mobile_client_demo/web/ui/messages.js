@@ -24,7 +24,7 @@ export class Messages extends Component {
     this.state = { from: null, to: null, away: false, seen: null };
     this.newKey = undefined;
     this.stick = true;
-    this.asked = 0;
+    this.asking = false;
     this.pinned = 0;
     this.onScroll = this.onScroll.bind(this);
     this.toEnd = this.toEnd.bind(this);
@@ -50,7 +50,8 @@ export class Messages extends Component {
   }
 
   componentDidMount() {
-    this.resize = new ResizeObserver(() => this.stick && this.pin());
+    // A keyboard comes up, a font arrives, the window is turned.
+    this.resize = new ResizeObserver(() => this.hold(this.anchor));
     this.resize.observe(this.box);
     this.resize.observe(this.inner);
     this.place();
@@ -63,32 +64,49 @@ export class Messages extends Component {
   getSnapshotBeforeUpdate() {
     // Scrolled up since, and the browser has not told it yet.
     if (this.stick && this.box.scrollTop < this.pinned - AT_END) this.stick = false;
+    return this.look();
+  }
+
+  /** The row that one looks at, and where it stands. */
+  look() {
     if (this.stick) return null;
     const top = this.box.getBoundingClientRect().top;
     for (const row of this.inner.children) {
       const { bottom, top: at } = row.getBoundingClientRect();
-      if (bottom > top && row.dataset.key) return { key: row.dataset.key, at };
+      // a day moves up to where it begins now
+      if (bottom > top && row.dataset.key && !row.classList.contains("day")) return { key: row.dataset.key, at };
     }
     return null;
   }
 
-  componentDidUpdate(_props, _state, snapshot) {
-    if (!this.placed) return this.place();
-    if (this.stick) return this.pin();
-    if (snapshot) {
+  componentDidUpdate(before, _state, snapshot) {
+    this.hold(snapshot);
+    const { items, loading } = this.props.conversation;
+    const others = items !== before.conversation.items && items.length !== before.conversation.items.length;
+    // What has come above is not in the window yet, or is not enough to scroll back to it.
+    if (items.length && (others || loading !== before.conversation.loading) && this.box.scrollTop < NEAR) this.onScroll();
+  }
+
+  /** What one looks at stays where it is. */
+  hold(snapshot) {
+    if (!this.placed) this.place();
+    else if (this.stick) this.pin();
+    else if (snapshot) {
       const row = this.inner.querySelector(`[data-key="${CSS.escape(snapshot.key)}"]`);
       if (row) {
         const moved = row.getBoundingClientRect().top - snapshot.at;
         if (moved) this.box.scrollTop += moved;
       }
     }
-    return undefined;
+    this.anchor = this.look();
+    this.at = this.box.scrollTop;
   }
 
   /** Where one begins: at the line before what is new, else at the end. */
   place() {
     if (!this.props.conversation.items.length) return;
     this.placed = true;
+    this.stick = true;
     const line = this.inner.querySelector(".new-line");
     this.pin();
     if (line && this.box.scrollHeight - line.offsetTop > this.box.clientHeight) {
@@ -110,9 +128,10 @@ export class Messages extends Component {
 
   load() {
     const { user, more, loading } = this.props.conversation;
-    if (!more || loading || Date.now() - this.asked < 300) return;
-    this.asked = Date.now();
-    this.context.loadOlder(user).catch(() => {}); // The conversation says it: `error`.
+    if (!more || loading || this.asking) return;
+    this.asking = true;
+    const done = () => (this.asking = false);
+    this.context.loadOlder(user).then(done, done); // What is wrong the conversation says: `error`.
   }
 
   onScroll() {
@@ -122,6 +141,9 @@ export class Messages extends Component {
     const below = scrollHeight - clientHeight - scrollTop;
     const atEnd = end === rows.length && below < AT_END;
     this.stick = atEnd;
+    // If it is our own scrolling that is told, the rows may have moved since, and are to be put back.
+    if (scrollTop !== this.at) this.anchor = this.look();
+    this.at = scrollTop;
     if (atEnd === this.state.away) {
       const { items } = this.props.conversation;
       if (atEnd) this.setState({ from: null, to: null, away: false, seen: null });
