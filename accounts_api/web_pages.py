@@ -24,6 +24,10 @@ _HOST = re.compile(r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9a-fA-F:.
 
 _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
+    # Asked about again each time, and answered with 304 while nothing has changed.
+    "Cache-Control": "no-cache",
+}
+_PAGE_HEADERS = {
     "Permissions-Policy": ", ".join(
         f"{one}=()"
         for one in (
@@ -31,9 +35,8 @@ _HEADERS = {
             *("gyroscope", "hid", "magnetometer", "microphone", "midi", "payment", "screen-wake-lock", "serial", "usb"),
         )
     ),
-    # Asked about again each time, and answered with 304 while nothing has changed.
-    "Cache-Control": "no-cache",
 }
+"""Of the page alone: files in it are bound by what it may do."""
 
 
 class MqttPlace(NamedTuple):
@@ -56,8 +59,10 @@ def web_pages(folder: Path, mqtt: MqttPlace) -> Sequence[ControllerRouterHandler
         if file is None:
             raise NotFoundException("there is no such file")
         headers = {**_HEADERS, "Content-Security-Policy": policy}
-        if _seems_secure(request):
-            headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        if path == "/":
+            headers |= _PAGE_HEADERS
+            if _seems_secure(request):
+                headers["Cross-Origin-Opener-Policy"] = "same-origin"
         return _answer(file, request, headers)
 
     @get("/chat.json", include_in_schema=False, media_type=MediaType.JSON, sync_to_thread=False)
