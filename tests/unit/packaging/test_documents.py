@@ -16,7 +16,8 @@ def targets(document: Path) -> list[str]:
     """Relative links and pictures, without those in code."""
     text = re.sub(r"^(```|~~~).*?^\1$", "", document.read_text(), flags=re.M | re.S)
     text = re.sub(r"`[^`\n]*`", "", text)
-    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", target)]
+    found = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'\b(?:src|srcset|href)="([^"\s]+)"', text)
+    return [target for target in found if not re.match(r"[a-z]+:|#", target)]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
