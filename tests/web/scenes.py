@@ -58,9 +58,8 @@ class Stage:
 
     def settled(self) -> Stage:
         """After what was begun is drawn: two frames and what they have put off."""
-        self.page.evaluate(
-            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30))))"
-        )
+        twice = "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30)))"
+        self.page.evaluate(f"() => new Promise((done) => {twice})")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Every screen, in both themes and both sizes: no barrier that axe-core finds, nothing that sticks out, no line in the console."""
+"""Every screen, in both themes and both sizes: no barrier that axe-core finds, and nothing that sticks out."""
 
 from __future__ import annotations
 

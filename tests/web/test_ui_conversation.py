@@ -17,8 +17,8 @@ PICTURE = (
 
 def place_of(page: Page, text: str) -> float:
     """Where the bubble with this text stands in the window, in pixels from above."""
-    top = page.locator(".messages li[data-key]").filter(has_text=text).evaluate("row => row.getBoundingClientRect().top")
-    return float(top)
+    row = page.locator(".messages li[data-key]").filter(has_text=text)
+    return float(row.evaluate("row => row.getBoundingClientRect().top"))
 
 
 def first_seen(page: Page) -> str:
@@ -26,8 +26,8 @@ def first_seen(page: Page) -> str:
     found = page.evaluate(
         """() => {
           const top = document.querySelector('.messages').getBoundingClientRect().top;
-          const row = [...document.querySelectorAll('.messages li.row')].find((one) => one.getBoundingClientRect().top >= top);
-          return row.textContent;
+          const rows = [...document.querySelectorAll('.messages li.row')];
+          return rows.find((one) => one.getBoundingClientRect().top >= top).textContent;
         }"""
     )
     match = re.search(r"message -?\d+:", found)
@@ -169,7 +169,11 @@ def test_files_can_be_dropped_and_pasted(device: MakeDevice) -> None:
     shown = stage(device, wide=True).scene("everyday", "#/c/anna.berg")
     page = shown.page
     data = page.evaluate_handle(
-        "() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'x.txt', {type: 'text/plain'})); return data; }"
+        """() => {
+          const data = new DataTransfer();
+          data.items.add(new File(['x'], 'x.txt', {type: 'text/plain'}));
+          return data;
+        }"""
     )
     pane = page.locator(".conversation")
     pane.dispatch_event("dragenter", {"dataTransfer": data})
@@ -178,8 +182,8 @@ def test_files_can_be_dropped_and_pasted(device: MakeDevice) -> None:
     expect(page.get_by_role("dialog", name="Send this file?")).to_contain_text("x.txt")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
-    paste = "(field, data) => field.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}))"
-    shown.field().evaluate(paste, data)
+    paste = "new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true})"
+    shown.field().evaluate(f"(field, data) => field.dispatchEvent({paste})", data)
     expect(page.get_by_role("dialog", name="Send this file?")).to_contain_text("x.txt")
     assert shown.calls("sendFile") == []
 
@@ -253,7 +257,8 @@ def test_title_and_search_and_a_friend(device: MakeDevice) -> None:
     page.get_by_role("button", name="Accept Noor Haddad").click()
     expect(page.get_by_role("button", name="Accept Noor Haddad")).to_have_count(0)
     field = page.get_by_label("User id of your friend")
-    for wrong, says in (("", "Type the user id"), ("two words", "no spaces"), ("lena", "That is you"), ("nobody", "Nobody here has")):
+    refusals = {"": "Type the user id", "two words": "no spaces", "lena": "That is you", "nobody": "Nobody here has"}
+    for wrong, says in refusals.items():
         field.fill(wrong)
         page.get_by_role("button", name="Ask", exact=True).click()
         expect(page.get_by_role("alert")).to_contain_text(says)
@@ -264,3 +269,31 @@ def test_title_and_search_and_a_friend(device: MakeDevice) -> None:
     page.get_by_role("searchbox").fill("noor")
     page.keyboard.press("Enter")
     expect(page.get_by_role("region", name="Conversation: Noor Haddad")).to_be_visible()
+
+
+NOTIFICATIONS = """
+window.shown = [];
+window.Notification = class {
+  static permission = "granted";
+  constructor(title, options) { Object.assign(this, {title, ...options}); window.shown.push(this); }
+  close() {}
+};
+Object.defineProperty(document, "visibilityState", {get: () => window.unseen ? "hidden" : "visible"});
+"""
+
+
+def test_a_notification_tells_what_is_not_looked_at(device: MakeDevice) -> None:
+    shown = stage(device, wide=True)
+    page = shown.page
+    shown.device.context.add_init_script(NOTIFICATIONS)
+    shown.scene("everyday", "#/c/anna.berg")
+    shown.double("receive('mehmet-k', 'while one looks')")
+    assert page.evaluate("shown.length") == 0
+    page.evaluate("window.unseen = true; document.dispatchEvent(new Event('visibilitychange'))")
+    shown.double("receive('greenhouse', 'it is muted')")
+    shown.double("receive('mehmet-k', 'are you there?')")
+    page.wait_for_function("shown.length === 1")
+    assert page.evaluate("[shown[0].title, shown[0].body]") == ["Mehmet Kaya", "are you there?"]
+    expect(page).to_have_title("(17) Aldis")
+    page.evaluate("window.unseen = false; shown[0].onclick()")
+    expect(page.get_by_role("region", name="Conversation: Mehmet Kaya")).to_be_visible()

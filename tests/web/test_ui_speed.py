@@ -1,4 +1,4 @@
-"""5,000 messages and 300 contacts: typing and scrolling stay smooth. Figures are printed; what is held is far above them."""
+"""5,000 messages and 300 contacts: typing and scrolling stay smooth. Figures are printed; what is held is far above."""
 
 from __future__ import annotations
 
