@@ -36,6 +36,9 @@ REMOVE_EVERY = 0.05
 """Seconds, at least, between two removals while there is always something to store: each costs Redis a flush. What is
 not removed yet when a node dies is met again, and recognised."""
 
+LINGERS = 4
+"""Longer than the group commit: here no sender waits for an acknowledgement."""
+
 LOOK_BACK = 20
 """Waits in vain after which a shard is read from its beginning: should the journal have lost everything, and the clock
 have gone back, there may be entries before where we were."""
@@ -54,8 +57,8 @@ class Storer:
 
     `on_stored(batch, committed)` is called in the event loop for each commit, `on_corrected(message, stored)` where the
     store knows an older result than the one the sender was told. `limit` is messages of one commit, about, `retry`
-    seconds between attempts, `lease` seconds. While commits follow one another each waits for half as long as the last
-    one took, at most `linger` seconds, so that more messages share it.
+    seconds between attempts, `lease` seconds. While commits follow one another each waits for as long as the last one
+    took, at most `LINGERS` times `linger` seconds, so that more messages share it.
     """
 
     def __init__(
@@ -248,7 +251,7 @@ class Storer:
         finally:
             self._busy = False
         if self._linger and not self._stopping:
-            await asyncio.sleep(min(self._linger, (asyncio.get_running_loop().time() - begun) / 2))
+            await asyncio.sleep(min(LINGERS * self._linger, asyncio.get_running_loop().time() - begun))
 
     async def _wait(self, positions: Mapping[int, int]) -> None:
         behind = await self._journal.wait(positions, WAIT)
