@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from aldis.bridge.schema import im_file
 from aldis.config.files import Files as FilesSettings
 from tests.accounts.filing import fetch, send, stored
 from tests.accounts.test_pages import by_an_index, following, listening, many, pages, plan_of
@@ -47,8 +49,10 @@ async def test_in_pages_whatever_comes_and_goes(world: World) -> None:
     [alice] = await world.enter("alice")
     ids = []
     for number in range(7):
-        world.shift += number % 2  # some in the same millisecond
         ids.append(await stored(alice, b"%d" % number))
+    async with world.engine.begin() as connection:
+        # several in the same millisecond, over the ends of pages
+        await connection.execute(update(im_file).where(im_file.c.file_id.in_(ids[:5])).values(created=5_000))
     seen: list[str] = []
     sizes = []
     async for answer in pages(alice, "/v1/files?limit=2"):
