@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from aldis.accounts_api import passwords
 from aldis.config.files import Files as FilesSettings
 from aldis.config.settings import Accounts as AccountsSettings
 from tests.accounts.talking import Talk, talking
 from tests.accounts.world import World
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hash takes next to nothing here. A module in which its cost matters has a fixture of this name that does
+    nothing."""
+    monkeypatch.setattr(passwords, "PASSES", 1)
+    monkeypatch.setattr(passwords, "MEMORY_KIB", 8)
 
 
 @pytest.fixture

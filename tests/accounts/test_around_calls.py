@@ -210,7 +210,7 @@ class TestBehindProxies:
 class TestCalls:
     @pytest.fixture
     def settings(self) -> AccountsSettings:
-        return AccountsSettings(call_burst=5, call_per_minute=60)
+        return AccountsSettings(call_burst=5, call_per_minute=1)
 
     async def test_a_user_calls_only_so_often_over_all_devices(self, world: World) -> None:
         alice, bob = await world.enter("alice", "bob")
@@ -219,9 +219,9 @@ class TestCalls:
             assert (await alice.get("/v1/account")).status_code == 200
         answer = await tablet.get("/v1/account")
         assert_problem(answer, 429, "too-many-attempts")
-        assert answer.headers["retry-after"] == "1"
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
         assert (await bob.get("/v1/account")).status_code == 200
-        world.shift += 1_100
+        world.shift += 61_000
         assert (await tablet.get("/v1/account")).status_code == 200
 
 

@@ -22,6 +22,12 @@ from aldis.config.settings import Accounts as AccountsSettings
 from tests.accounts.filing import fetch, send, stored
 from tests.accounts.world import PASSWORD, World
 
+
+@pytest.fixture
+def cheap_passwords() -> None:
+    """Here they cost what they cost."""
+
+
 Figures = dict[tuple[str, ...], float]
 
 

@@ -322,7 +322,7 @@ async def test_a_notice_that_cannot_be_posted_does_not_undo_the_change(
 class TestLimits:
     @pytest.fixture
     def settings(self) -> AccountsSettings:
-        return AccountsSettings(max_friends=1, max_friend_requests=2, request_burst=6, request_per_minute=60)
+        return AccountsSettings(max_friends=1, max_friend_requests=2, request_burst=6, request_per_minute=1)
 
     async def test_friends_are_bounded_on_both_sides(self, world: World) -> None:
         alice, bob, carol = await world.enter("alice", "bob", "carol")

@@ -48,7 +48,7 @@ async def test_a_token_is_not_enough_for_a_new_password(world: World) -> None:
 class TestGuessing:
     @pytest.fixture
     def settings(self) -> AccountsSettings:
-        return AccountsSettings(login_burst=3, login_per_minute=6)
+        return AccountsSettings(login_burst=3, login_per_minute=1)
 
     async def test_guessing_by_a_stolen_token_is_slowed_down(self, world: World) -> None:
         [alice] = await world.enter("alice")

@@ -7,6 +7,7 @@ import atexit
 import functools
 import json
 import shutil
+import ssl
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,8 @@ from tests.databases import empty_database
 PASSWORD = "correct horse battery"
 SIGNING_KEY = b"s" * 32
 MASTER_KEY = b"m" * 32
+_NOBODY_IS_TRUSTED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""To read all certificates of this machine takes a while, and there is no TLS here."""
 
 
 class RecordingBus:
@@ -145,7 +148,9 @@ class World:
             await asyncio.sleep(0.005)
             assert not self._serving.done(), "the server did not start"
         port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False)
+        self.client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False, verify=_NOBODY_IS_TRUSTED
+        )
 
     async def stop(self) -> None:
         await self.client.aclose()
