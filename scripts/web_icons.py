@@ -14,13 +14,14 @@ from playwright.sync_api import sync_playwright
 from scripts.processes import program
 
 FOLDER = Path(__file__).resolve().parents[1] / "mobile_client_demo" / "web" / "icons"
+GROUND = "#14394e"
 WANTED = {
-    # name: pixels, what part of the side the drawing takes, whether the corners are filled
-    "aldis-192.png": (192, 1.0, False),
-    "aldis-512.png": (512, 1.0, False),
+    # name: pixels, what part of the side the drawing takes, how round the corners of the ground are
+    "aldis-192.png": (192, 0.66, "22%"),
+    "aldis-512.png": (512, 0.66, "22%"),
     # systems cut a circle out of it, of four fifths of the side
-    "aldis-maskable-512.png": (512, 0.8, True),
-    "apple-touch.png": (180, 0.9, True),
+    "aldis-maskable-512.png": (512, 0.58, "0"),
+    "apple-touch.png": (180, 0.66, "0"),
 }
 
 
@@ -29,15 +30,15 @@ def main() -> int:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
         page = browser.new_page()
-        for name, (pixels, part, filled) in WANTED.items():
+        for name, (pixels, part, corner) in WANTED.items():
             page.set_viewport_size({"width": pixels, "height": pixels})
             side = round(pixels * part)
-            ground = "#14303d" if filled else "transparent"
             page.set_content(
-                f"<style>body{{margin:0;height:100vh;display:grid;place-items:center;background:{ground}}}"
-                f"svg{{width:{side}px;height:{side}px;display:block}}</style>{drawn}"
+                f"<style>html{{background:transparent}}body{{margin:0;height:100vh;display:grid;place-items:center;"
+                f"background:none}}div{{position:fixed;inset:0;background:{GROUND};border-radius:{corner}}}"
+                f"svg{{width:{side}px;height:{side}px;display:block;position:relative}}</style><div></div>{drawn}"
             )
-            shot = page.screenshot(omit_background=not filled)
+            shot = page.screenshot(omit_background=True)
             # few colours: a third of the bytes, and nobody sees it
             picture = Image.open(io.BytesIO(shot)).quantize(128, method=Image.Quantize.FASTOCTREE)
             picture.save(FOLDER / name, optimize=True)
