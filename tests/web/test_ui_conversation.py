@@ -114,7 +114,7 @@ def test_drafts_stay_with_their_conversation(device: MakeDevice) -> None:
     page.goto("about:blank")
     shown.scene("everyday", "#/settings/logout")
     page.get_by_role("dialog").get_by_role("button", name="Log out").click()
-    expect(page.get_by_role("heading", name="Aldis")).to_be_visible()
+    expect(page.locator("form").get_by_role("button", name="Log in")).to_be_visible()
     assert page.evaluate("localStorage.getItem('aldis.drafts')") is None
 
 

@@ -60,7 +60,8 @@ function Ask({ me, contacts }) {
   return html`<form class="form" onSubmit=${onSubmit} novalidate>
     <div class="field-group"><label class="field-label" for="friend">User id of your friend</label>
     <div class="field-line">
-      <input id="friend" class="field" data-autofocus value=${user} onInput=${(event) => (setUser(event.target.value), setWrong(null))} maxlength="65"
+      <input id="friend" class="field" data-autofocus value=${user} onInput=${(event) => (setUser(event.target.value), setWrong(null))}
+        maxlength="65"
         autocomplete="off" autocapitalize="none" autocorrect="off" spellcheck=${false} aria-invalid=${trouble ? "true" : null} aria-describedby="friend-note" />
       <button class="button primary" disabled=${busy}>Ask</button>
     </div></div>
@@ -89,8 +90,10 @@ function Incoming({ request }) {
   const name = plainName(request.name || "") || request.user;
   return html`<${Person} request=${request}>
     <span class="person-buttons">
-      <button class="button small primary" disabled=${busy} aria-label=${`Accept ${name}`} onClick=${() => run(() => chat.accept(request.user))}>Accept</button>
-      <button class="button small quiet" disabled=${busy} aria-label=${`Decline ${name}`} onClick=${() => run(() => chat.decline(request.user))}>Decline</button>
+      <button class="button small primary" disabled=${busy} aria-label=${`Accept ${name}`}
+        onClick=${() => run(() => chat.accept(request.user))}>Accept</button>
+      <button class="button small quiet" disabled=${busy} aria-label=${`Decline ${name}`}
+        onClick=${() => run(() => chat.decline(request.user))}>Decline</button>
     </span>
     ${error && html`<p class="error" role="alert">${error.message}</p>`}
   <//>`;

@@ -29,7 +29,8 @@ export function LinkBanner({ link, waiting }) {
 
   const held = waiting ? `${count(waiting, "message waits", "messages wait")} and will be sent.` : "";
   if (link.state === "refused") {
-    return html`<div class="banner bad"><${Icon} name="alert" /><p>${link.reason || "The server does not let this device in."} ${held}</p></div>`;
+    return html`<div class="banner bad"><${Icon}
+      name="alert" /><p>${link.reason || "The server does not let this device in."} ${held}</p></div>`;
   }
   const connecting = link.state === "connecting";
   return html`<div class=${cx("banner", connecting && "soft")} data-link=${link.state}>
@@ -51,6 +52,7 @@ function NotPrivate() {
   return html`<div class="banner warn">
     <${Icon} name="open" />
     <p><strong>This connection is not private.</strong> Others on the network could read along. Use HTTPS for anything but trying out.</p>
-    <button class="icon-button small" aria-label="Understood, hide this notice" title="Understood" onClick=${dismiss}><${Icon} name="close" /></button>
+    <button class="icon-button small" aria-label="Understood, hide this notice" title="Understood" onClick=${dismiss}><${Icon}
+      name="close" /></button>
   </div>`;
 }

@@ -82,11 +82,14 @@ export const Composer = memo(
     return html`<form class="composer" onSubmit=${(event) => (event.preventDefault(), send())} aria-label=${`Write to ${title}`}>
       ${trouble && html`<p class="error composer-error" role="alert" id="composer-error">${trouble}</p>`}
       <div class="composer-line">
-        <button type="button" class="icon-button" aria-label="Send a file" title="Send a file" onClick=${() => picker.current.click()}><${Icon} name="attach" /></button>
+        <button type="button" class="icon-button" aria-label="Send a file" title="Send a file"
+          onClick=${() => picker.current.click()}><${Icon} name="attach" /></button>
         <input ref=${picker} type="file" multiple hidden tabindex="-1" aria-hidden="true" onChange=${onPick} />
-        <textarea ref=${field} rows="1" dir="auto" value=${text} onInput=${onInput} onKeyDown=${onKeyDown} onPaste=${onPaste} placeholder="Message"
+        <textarea ref=${field} rows="1" dir="auto" value=${text} onInput=${onInput} onKeyDown=${onKeyDown} onPaste=${onPaste}
+          placeholder="Message"
           aria-label=${`Message to ${title}`} aria-invalid=${trouble ? "true" : null} aria-describedby=${trouble ? "composer-error" : null} enterkeyhint="send" autocomplete="off"></textarea>
-        <button type="submit" class="send" aria-label="Send" title="Send (Enter)" disabled=${!text.trim() || tooLong}><${Icon} name="send" class="flip" /></button>
+        <button type="submit" class="send" aria-label="Send" title="Send (Enter)" disabled=${!text.trim() || tooLong}><${Icon}
+          name="send" class="flip" /></button>
       </div>
     </form>`;
   },

@@ -12,12 +12,12 @@ function preview(last) {
   return last.text.length > 160 ? `${last.text.slice(0, 160)}…` : last.text;
 }
 
-function Line({ contact, draft }) {
+function Line({ contact, kind, draft }) {
   const { last } = contact;
   if (contact.typing) return html`<span class="typing-word">typing …</span>`;
   if (draft) return html`<span class="draft">Draft:</span> <bdi>${draft.slice(0, 160)}</bdi>`;
   if (contact.state === "blocked") return html`<span class="muted">Blocked</span>`;
-  if (!last) return html`<span class="muted">Say hello</span>`;
+  if (!last) return html`<span class="muted">${kind === "self" ? "Whatever you want on all your devices" : "Say hello"}</span>`;
   return html`${last.mine && last.status && html`<${Ticks} status=${last.status} />`}${last.kind === "file" && html`<${Icon} name="attach" class="inline" />`}<bdi>${preview(last)}</bdi>`;
 }
 
@@ -32,12 +32,14 @@ export const ContactRow = memo(
       openConversation(contact.user);
     };
     return html`<li>
-      <a class=${cx("contact", open && "open", contact.unread > 0 && "unread")} href=${format({ user: contact.user })} tabindex=${tabbable ? 0 : -1}
+      <a class=${cx("contact", open && "open", contact.unread > 0 && "unread")} href=${format({ user: contact.user })}
+        tabindex=${tabbable ? 0 : -1}
         aria-current=${open ? "page" : null} onClick=${onClick} onFocus=${() => onFocus(contact.user)}>
         <${Avatar} user=${contact.user} name=${contact.name} kind=${kind} online=${contact.online && kind === "person"} />
-        <span class="contact-top"><span class="contact-name"><bdi>${title}</bdi>${contact.online && kind === "person" && html`<span class="unseen">, online</span>`}</span>
+        <span class="contact-top"><span
+          class="contact-name"><bdi>${title}</bdi>${contact.online && kind === "person" && html`<span class="unseen">, online</span>`}</span>
         <span class="contact-time">${contact.last ? listTime(contact.last.ts, now) : ""}</span></span>
-        <span class="contact-bottom"><span class="contact-line"><${Line} contact=${contact} draft=${draft} /></span>
+        <span class="contact-bottom"><span class="contact-line"><${Line} contact=${contact} kind=${kind} draft=${draft} /></span>
         <span class="contact-marks">
           ${contact.muted && html`<span role="img" aria-label="muted"><${Icon} name="mute" class="inline" /></span>`}
           ${contact.unread > 0 &&

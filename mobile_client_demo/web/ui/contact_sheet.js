@@ -35,7 +35,8 @@ function Mute({ contact }) {
   const chat = useChat();
   const [run, busy, error] = useAction();
   return html`<ul class="options"><li>
-    <button class="option" role="switch" aria-checked=${contact.muted ? "true" : "false"} disabled=${busy} onClick=${() => run(() => chat.mute(contact.user, !contact.muted))}>
+    <button class="option" role="switch" aria-checked=${contact.muted ? "true" : "false"} disabled=${busy}
+      onClick=${() => run(() => chat.mute(contact.user, !contact.muted))}>
       <${Icon} name=${contact.muted ? "mute" : "bell"} />
       <span class="option-text"><span>Mute</span><span class="option-note">No notifications from this conversation</span></span>
       <span class="switch" aria-hidden="true"></span>
@@ -54,7 +55,8 @@ function Key({ contact, title }) {
     setAsking(false);
   };
   return html`<section class="card" aria-labelledby="key-title">
-    <h3 id="key-title"><${Icon} name="key" />Encryption${contact.keyVersion > 0 && html`<span class="version">Key ${contact.keyVersion}</span>`}</h3>
+    <h3 id="key-title"><${Icon}
+      name="key" />Encryption${contact.keyVersion > 0 && html`<span class="version">Key ${contact.keyVersion}</span>`}</h3>
     ${contact.sealed
       ? html`<p>This conversation is sealed: its keys are made by your devices and never come to a page that a server delivers. Here its messages cannot be read or written.</p>`
       : html`<p>Messages and files between you and <bdi>${title}</bdi> are encrypted with a key that only the two of you are given. The server makes and keeps it, so whoever runs the server could read them; nobody else can.</p>`}
@@ -78,13 +80,19 @@ function Parting({ contact, title }) {
   };
   return html`<ul class="options">
     <li>${contact.state === "blocked"
-      ? html`<button class="option" disabled=${busy} onClick=${() => act(() => chat.unblock(contact.user))}><${Icon} name="block" /><span class="option-text"><span>Unblock</span><span class="option-note">You can write to each other again</span></span></button>`
+      ? html`<button class="option" disabled=${busy} onClick=${() => act(() => chat.unblock(contact.user))}><${Icon}
+        name="block" /><span class="option-text"><span>Unblock</span><span
+        class="option-note">You can write to each other again</span></span></button>`
       : asking === "block"
-        ? html`<${Confirm} danger text=${`Neither of you can write to the other until you unblock ${title}. They are not told.`} action="Block" busy=${busy} onYes=${() => act(() => chat.block(contact.user))} onNo=${() => setAsking(null)} />`
-        : html`<button class="option danger" onClick=${() => setAsking("block")}><${Icon} name="block" /><span class="option-text"><span>Block</span></span></button>`}</li>
+        ? html`<${Confirm} danger
+          text=${`Neither of you can write to the other until you unblock ${title}. They are not told.`} action="Block" busy=${busy} onYes=${() => act(() => chat.block(contact.user))} onNo=${() => setAsking(null)} />`
+        : html`<button class="option danger" onClick=${() => setAsking("block")}><${Icon} name="block" /><span
+          class="option-text"><span>Block</span></span></button>`}</li>
     <li>${asking === "remove"
-      ? html`<${Confirm} danger text=${`Your friendship with ${title} ends, and its keys are destroyed. To write again one of you asks anew.`} action="Remove friend" busy=${busy} onYes=${remove} onNo=${() => setAsking(null)} />`
-      : html`<button class="option danger" onClick=${() => setAsking("remove")}><${Icon} name="remove" /><span class="option-text"><span>Remove friend</span></span></button>`}</li>
+      ? html`<${Confirm} danger
+        text=${`Your friendship with ${title} ends, and its keys are destroyed. To write again one of you asks anew.`} action="Remove friend" busy=${busy} onYes=${remove} onNo=${() => setAsking(null)} />`
+      : html`<button class="option danger" onClick=${() => setAsking("remove")}><${Icon} name="remove" /><span
+        class="option-text"><span>Remove friend</span></span></button>`}</li>
     ${error && html`<li><p class="error" role="alert">${error.message}</p></li>`}
   </ul>`;
 }

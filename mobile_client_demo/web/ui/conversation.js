@@ -25,7 +25,8 @@ export function Conversation({ contact, state, wide }) {
   return html`<section class="pane conversation" aria-label=${`Conversation: ${title}`} ...${dropping.handlers}>
     <${Head} contact=${contact} kind=${kind} title=${title} wide=${wide} />
     ${!wide && html`<${Banners} state=${state} />`}
-    <${Messages} ref=${messages} key=${contact.user} conversation=${conversation} title=${title} kind=${kind} unread=${unreadAtOpening.current}
+    <${Messages} ref=${messages} key=${contact.user} conversation=${conversation} title=${title} kind=${kind}
+      unread=${unreadAtOpening.current}
       typing=${contact.typing} online=${state.link.state === "online"} />
     ${canWrite
       ? html`<${Composer} key=${contact.user} me=${state.me.user} user=${contact.user} title=${title} wide=${wide} onFiles=${setFiles}
@@ -71,6 +72,7 @@ function CannotWrite({ contact, kind, title }) {
     </div>`;
   }
   return html`<div class="cannot-write">
-    <p><${Icon} name="lock" class="inline" /> This conversation is sealed: its keys live on your other devices and never come to a page that a server delivers. Write from one of those.</p>
+    <p><${Icon} name="lock"
+      class="inline" /> This conversation is sealed: its keys live on your other devices and never come to a page that a server delivers. Write from one of those.</p>
   </div>`;
 }

@@ -63,18 +63,22 @@ function DoorForm({ isNew }) {
   return html`<form class="form" ref=${form} onSubmit=${onSubmit} novalidate>
     <div class="field-group">
       <label class="field-label" for="user">User id</label>
-      <input id="user" name="username" class="field" value=${user} onInput=${(event) => ((typed.user = event.target.value), setUser(event.target.value))} autocomplete="username" autocapitalize="none"
+      <input id="user" name="username" class="field" value=${user}
+        onInput=${(event) => ((typed.user = event.target.value), setUser(event.target.value))} autocomplete="username" autocapitalize="none"
         autocorrect="off" spellcheck=${false} maxlength="64" required aria-invalid=${wrong.user ? "true" : null} aria-describedby=${wrong.user ? "user-error" : isNew ? "user-note" : null} />
       ${wrong.user ? html`<p class="error" id="user-error">${wrong.user}</p>` : isNew && html`<p class="hint" id="user-note">Friends find you by it. It cannot be changed later.</p>`}
     </div>
     ${isNew &&
     html`<div class="field-group">
       <label class="field-label" for="name">Name <span class="optional">– as friends see it, if you like</span></label>
-      <input id="name" name="name" class="field" value=${name} onInput=${(event) => ((typed.name = event.target.value), setName(event.target.value))} autocomplete="name" maxlength="128" />
+      <input id="name" name="name" class="field" value=${name}
+        onInput=${(event) => ((typed.name = event.target.value), setName(event.target.value))} autocomplete="name" maxlength="128" />
     </div>`}
-    <${PasswordField} id="password" label="Password" value=${password} onInput=${setPassword} autocomplete=${isNew ? "new-password" : "current-password"}
+    <${PasswordField} id="password" label="Password" value=${password} onInput=${setPassword}
+      autocomplete=${isNew ? "new-password" : "current-password"}
       note=${isNew ? "At least 8 characters. Nobody can look it up for you." : null} error=${wrong.password} />
     <${Trouble} error=${error} />
-    <button class="button primary wide tall" disabled=${busy} aria-busy=${busy ? "true" : "false"}>${busy ? html`<span class="spinner" aria-hidden="true"></span>` : null}${isNew ? (busy ? "Creating …" : "Create account") : busy ? "Logging in …" : "Log in"}</button>
+    <button class="button primary wide tall" disabled=${busy}
+      aria-busy=${busy ? "true" : "false"}>${busy ? html`<span class="spinner" aria-hidden="true"></span>` : null}${isNew ? (busy ? "Creating …" : "Create account") : busy ? "Logging in …" : "Log in"}</button>
   </form>`;
 }

@@ -37,5 +37,6 @@ export function useFileDrop(onFiles) {
 }
 
 export function Dropping({ title }) {
-  return html`<div class="dropping" aria-hidden="true"><div><${Icon} name="attach" /><p>Drop here to send to <bdi>${title}</bdi></p></div></div>`;
+  return html`<div class="dropping" aria-hidden="true"><div><${Icon}
+    name="attach" /><p>Drop here to send to <bdi>${title}</bdi></p></div></div>`;
 }

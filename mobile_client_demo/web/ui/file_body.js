@@ -36,11 +36,13 @@ function Action({ item, file, name }) {
   if (file.state === "downloading") return html`<${Ring} progress=${file.progress} label=${`fetching ${name}`} onCancel=${cancel} />`;
   if (file.state === "gone") return html`<span class="round-mark"><${Icon} name="file" /></span>`;
   if (file.state === "ready" && file.url) {
-    return html`<button class="round-button" aria-label=${`Save ${name}`} title="Save" onClick=${() => save(file)}><${Icon} name="download" /></button>`;
+    return html`<button class="round-button" aria-label=${`Save ${name}`} title="Save" onClick=${() => save(file)}><${Icon}
+      name="download" /></button>`;
   }
   if (item.mine && item.status === "failed") return html`<span class="round-mark"><${Icon} name="file" /></span>`;
   const again = file.state === "failed" || error;
-  return html`<button class="round-button" disabled=${busy} aria-label=${`${again ? "Try again to fetch" : "Fetch"} ${name}`} title=${again ? "Try again" : "Fetch"}
+  return html`<button class="round-button" disabled=${busy}
+    aria-label=${`${again ? "Try again to fetch" : "Fetch"} ${name}`} title=${again ? "Try again" : "Fetch"}
     onClick=${() => run(() => chat.download(item.key))}><${Icon} name=${again ? "retry" : "download"} /></button>`;
 }
 
@@ -61,7 +63,8 @@ export function FileBody({ item }) {
   }
   return html`<div class="file-card">
     <${Action} item=${item} file=${file} name=${name} />
-    <span class="file-text"><span class="file-name" title=${name}><bdi>${name}</bdi></span><span class="file-size">${note(item, file)}</span></span>
+    <span class="file-text"><span class="file-name" title=${name}><bdi>${name}</bdi></span><span
+      class="file-size">${note(item, file)}</span></span>
   </div>`;
 }
 
@@ -77,7 +80,8 @@ function Picture({ item, file, name, onBroken }) {
   const open = () => go({ user: here().user, sheet: ["image", item.key] });
   return html`<div class="picture-box">
     ${file.url
-      ? html`<button class="picture-open" onClick=${open} aria-label=${`Open the picture ${name}`}><img src=${file.url} alt=${name} decoding="async" draggable=${false} onError=${onBroken} /></button>`
+      ? html`<button class="picture-open" onClick=${open} aria-label=${`Open the picture ${name}`}><img src=${file.url} alt=${name}
+        decoding="async" draggable=${false} onError=${onBroken} /></button>`
       : html`<span class="picture-blank busy"><${Icon} name="image" /></span>`}
     ${(moving || !file.url) && html`<span class="picture-action"><${Action} item=${item} file=${file} name=${name} /><span class="picture-note">${note(item, file)}</span></span>`}
   </div>`;

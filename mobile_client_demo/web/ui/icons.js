@@ -38,7 +38,8 @@ const PATHS = {
 
 /** @param {{ name: keyof typeof PATHS, class?: string }} props */
 export function Icon({ name, class: extra }) {
-  return html`<svg class=${extra ? `icon ${extra}` : "icon"} viewBox="0 0 24 24" aria-hidden="true" focusable="false"><path d=${PATHS[name]} /></svg>`;
+  return html`<svg class=${extra ? `icon ${extra}` : "icon"} viewBox="0 0 24 24" aria-hidden="true" focusable="false"><path
+    d=${PATHS[name]} /></svg>`;
 }
 
 /** A bubble that is a lamp that has a shutter: three lines of text. */

@@ -43,10 +43,12 @@ export function Lightbox({ user, itemKey }) {
   return html`<dialog ref=${box} class="lightbox" aria-label=${`Picture: ${name}`} onKeyDown=${onKeyDown} onCancel=${onCancel}>
     <header class="lightbox-head">
       <p><span class="file-name"><bdi>${name}</bdi></span><span class="file-size">${fullTime(item.ts)}</span></p>
-      <button class="icon-button" aria-label="Save the picture" title="Save" onClick=${() => save(item.file)}><${Icon} name="download" /></button>
+      <button class="icon-button" aria-label="Save the picture" title="Save" onClick=${() => save(item.file)}><${Icon}
+        name="download" /></button>
       <button class="icon-button" aria-label="Close" onClick=${back}><${Icon} name="close" /></button>
     </header>
-    <div class="lightbox-stage" onClick=${(event) => event.target === event.currentTarget && back()}><img src=${item.file.url} alt=${name} /></div>
+    <div class="lightbox-stage" onClick=${(event) => event.target === event.currentTarget && back()}><img src=${item.file.url}
+      alt=${name} /></div>
     ${at > 0 && html`<button class="icon-button before" aria-label="The picture before" onClick=${() => to(at - 1)}><${Icon} name="back" class="flip" /></button>`}
     ${at < pictures.length - 1 && html`<button class="icon-button after" aria-label="The next picture" onClick=${() => to(at + 1)}><${Icon} name="forward" class="flip" /></button>`}
   </dialog>`;

@@ -55,14 +55,17 @@ export function List({ state, open, wide }) {
   return html`<section class="rail" aria-label="Conversations">
     <header class="rail-head">
       <p class="brand"><${Logo} /><span>Aldis</span></p>
-      <button class="icon-button" aria-label="Add a friend" title="Add a friend" onClick=${() => sheet("add")}><${Icon} name="add" /></button>
-      <button class="icon-button" aria-label="Settings" title="Settings" onClick=${() => sheet("settings")}><${Icon} name="settings" /></button>
+      <button class="icon-button" aria-label="Add a friend" title="Add a friend" onClick=${() => sheet("add")}><${Icon}
+        name="add" /></button>
+      <button class="icon-button" aria-label="Settings" title="Settings" onClick=${() => sheet("settings")}><${Icon}
+        name="settings" /></button>
     </header>
     <${Banners} state=${state} />
     ${!isAlone(state) &&
     html`<div class="search" role="search">
       <${Icon} name="search" />
-      <input id="search" type="search" placeholder="Search people" aria-label="Search people" autocomplete="off" autocapitalize="none" spellcheck=${false}
+      <input id="search" type="search" placeholder="Search people" aria-label="Search people" autocomplete="off" autocapitalize="none"
+        spellcheck=${false}
         value=${search} onInput=${(event) => setSearch(event.target.value)} onKeyDown=${onSearchKey} />
       ${wide && !search && html`<kbd aria-hidden="true">Ctrl K</kbd>`}
     </div>`}

@@ -23,14 +23,16 @@ export function Waiting({ conversation, first, kind, title, online, onRetry }) {
     return html`<li class="top-row"><p>${error}</p><button class="button quiet" onClick=${onRetry}>Try again</button></li>`;
   }
   if (loading && !items.length) {
-    return html`<li class="bones" aria-label="Loading messages">${BONES.map((bone) => html`<span class=${`bone skeleton ${bone}`} key=${bone}></span>`)}</li>`;
+    return html`<li class="bones"
+      aria-label="Loading messages">${BONES.map((bone) => html`<span class=${`bone skeleton ${bone}`} key=${bone}></span>`)}</li>`;
   }
   if (!first || loading || (more && items.length)) {
     return html`<li class="top-row">${!first ? null : loading ? html`<span class="spinner" role="img" aria-label="Loading older messages"></span>` : !online && html`<p>Older messages come when there is a connection.</p>`}</li>`;
   }
   if (kind === "server") return html`<li class="top-row beginning"><p>What those who run this server tell everybody.</p></li>`;
   if (kind === "self") {
-    return html`<li class="top-row beginning"><${Icon} name="note" /><p><strong>Notes to yourself</strong></p><p>Whatever you write or drop here is on all your devices.</p></li>`;
+    return html`<li class="top-row beginning"><${Icon}
+      name="note" /><p><strong>Notes to yourself</strong></p><p>Whatever you write or drop here is on all your devices.</p></li>`;
   }
   return html`<li class="top-row beginning"><${Icon} name="lock" />
     <p>This is the beginning. What you and <bdi>${title}</bdi> write is encrypted with a key of the two of you.</p></li>`;

@@ -9,9 +9,11 @@ export function PasswordField({ id, label, value, onInput, autocomplete, note, e
   return html`<div class="field-group">
     <label class="field-label" for=${id}>${label}</label>
     <div class="field-with">
-      <input id=${id} name=${id} class="field" type=${open ? "text" : "password"} value=${value} onInput=${(event) => onInput(event.target.value)} autocomplete=${autocomplete}
+      <input id=${id} name=${id} class="field" type=${open ? "text" : "password"} value=${value}
+        onInput=${(event) => onInput(event.target.value)} autocomplete=${autocomplete}
         autocapitalize="none" autocorrect="off" spellcheck=${false} maxlength="256" required aria-invalid=${error ? "true" : null} aria-describedby=${described} data-autofocus=${autofocus ? "1" : null} />
-      <button type="button" class="icon-button" aria-label="Show the password" aria-pressed=${open ? "true" : "false"} onClick=${() => setOpen(!open)}><${Icon} name=${open ? "hide" : "eye"} /></button>
+      <button type="button" class="icon-button" aria-label="Show the password" aria-pressed=${open ? "true" : "false"}
+        onClick=${() => setOpen(!open)}><${Icon} name=${open ? "hide" : "eye"} /></button>
     </div>
     ${error ? html`<p class="error" id=${`${id}-error`}>${error}</p>` : note && html`<p class="hint" id=${`${id}-note`}>${note}</p>`}
   </div>`;
@@ -22,5 +24,6 @@ export function Trouble({ error }) {
   const now = useNow(1);
   if (!error) return null;
   const left = error.until ? Math.ceil((error.until - now) / 1000) : 0;
-  return html`<div class="trouble" role="alert"><${Icon} name="alert" class="inline" /><p>${error.message}${left > 0 && html` <span aria-hidden="true">Again in ${left} s.</span>`}</p></div>`;
+  return html`<div class="trouble" role="alert"><${Icon} name="alert"
+    class="inline" /><p>${error.message}${left > 0 && html` <span aria-hidden="true">Again in ${left} s.</span>`}</p></div>`;
 }

@@ -22,7 +22,8 @@ export function Preview({ files, title, onChange, onSend }) {
   const alone = files.length === 1 && PICTURES.test(files[0].type);
   return html`<${Dialog} title=${files.length === 1 ? "Send this file?" : `Send ${files.length} files?`} onClose=${close} kind="preview"
     foot=${html`<button class="button quiet" disabled=${busy} onClick=${close}>Cancel</button>
-      <button class="button primary" data-autofocus disabled=${busy || tooLarge.length > 0} onClick=${send}><span class="cut">Send to <bdi>${title}</bdi></span></button>`}>
+      <button class="button primary" data-autofocus disabled=${busy || tooLarge.length > 0} onClick=${send}><span
+        class="cut">Send to <bdi>${title}</bdi></span></button>`}>
     <ul class=${alone ? "chosen alone" : "chosen"}>
       ${files.map(
         (file) => html`<li key=${`${file.name} ${file.size} ${file.lastModified}`}>
@@ -30,7 +31,8 @@ export function Preview({ files, title, onChange, onSend }) {
           <span class="chosen-text"><span class="file-name"><bdi>${plainName(file.name) || "file"}</bdi></span>
             <span class="file-size">${size(file.size)}${file.size > MOST ? " – too large" : ""}</span></span>
           ${files.length > 1 &&
-          html`<button class="icon-button" aria-label=${`Leave out ${plainName(file.name)}`} onClick=${() => onChange(files.filter((other) => other !== file))}><${Icon} name="close" /></button>`}
+          html`<button class="icon-button"
+            aria-label=${`Leave out ${plainName(file.name)}`} onClick=${() => onChange(files.filter((other) => other !== file))}><${Icon} name="close" /></button>`}
         </li>`,
       )}
     </ul>

@@ -48,6 +48,7 @@ export function split(text) {
 
 export const RichText = memo(({ text }) =>
   split(text).map((part, index) =>
-    typeof part === "string" ? part : html`<a key=${index} href=${part.href} target="_blank" rel="noopener noreferrer nofollow" dir="ltr">${part.text}</a>`,
+    typeof part === "string" ? part : html`<a key=${index} href=${part.href} target="_blank" rel="noopener noreferrer nofollow"
+      dir="ltr">${part.text}</a>`,
   ),
 );

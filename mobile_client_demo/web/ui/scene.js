@@ -4,7 +4,8 @@ import { html } from "./html.js";
 export function Scene() {
   return html`<svg class="scene" viewBox="0 0 720 900" preserveAspectRatio="xMidYMax slice" aria-hidden="true" focusable="false">
     <defs>
-      <linearGradient id="beam" x1="0" y1="0" x2="1" y2="0"><stop class="beam-near" offset="0" /><stop class="beam-far" offset="1" /></linearGradient>
+      <linearGradient id="beam" x1="0" y1="0" x2="1" y2="0"><stop class="beam-near" offset="0" /><stop class="beam-far"
+        offset="1" /></linearGradient>
       <radialGradient id="glow"><stop class="beam-near" offset="0" /><stop class="beam-far" offset="1" /></radialGradient>
     </defs>
     <g class="scene-stars">

@@ -14,7 +14,8 @@ export function Starting() {
   }, []);
   return html`<main class="shell" aria-busy="true" data-pane="list">
     <h1 class="unseen">Aldis is opening</h1>
-    <div class="rail"><header class="rail-head"><p class="brand"><${Logo} /><span>Aldis</span></p></header>${late && html`<${ListSkeleton} />`}</div>
+    <div class="rail"><header class="rail-head"><p
+      class="brand"><${Logo} /><span>Aldis</span></p></header>${late && html`<${ListSkeleton} />`}</div>
     <div class="pane"></div>
   </main>`;
 }

@@ -27,7 +27,8 @@ function Main({ state }) {
   const to = (page) => go({ user: here().user, sheet: ["settings", page] });
   return html`<div class="portrait row">
       <${Avatar} user=${me.user} name=${me.name} large=${true} />
-      <div><p class="portrait-name"><bdi>${me.name || me.user}</bdi></p><p class="portrait-line"><span class="id"><bdi>${me.user}</bdi></span></p></div>
+      <div><p class="portrait-name"><bdi>${me.name || me.user}</bdi></p><p class="portrait-line"><span
+        class="id"><bdi>${me.user}</bdi></span></p></div>
     </div>
     ${!state.secure && html`<div class="card warn"><h3><${Icon} name="open" />This connection is not private</h3>
       <p>The page came over plain HTTP: whoever is on the same network can read along, passwords and keys included. Notifications and opening without a network need HTTPS as well.</p></div>`}
@@ -47,7 +48,9 @@ function Main({ state }) {
 
 function Option({ icon, text, note, danger, onClick }) {
   return html`<li><button class=${danger ? "option danger" : "option"} onClick=${onClick}>
-    <${Icon} name=${icon} /><span class="option-text"><span>${text}</span>${note && html`<span class="option-note">${note}</span>`}</span><${Icon} name="forward" class="flip faint" />
+    <${Icon} name=${icon} /><span
+      class="option-text"><span>${text}</span>${note && html`<span class="option-note">${note}</span>`}</span><${Icon} name="forward"
+      class="flip faint" />
   </button></li>`;
 }
 
@@ -60,7 +63,8 @@ function Theme() {
   ];
   return html`<fieldset class="choice"><legend>Appearance</legend>
     <div class="segments">${choices.map(
-      ([value, text]) => html`<label key=${value}><input type="radio" name="theme" value=${value} checked=${theme === value} onChange=${() => setTheme(value)} /><span>${text}</span></label>`,
+      ([value, text]) => html`<label key=${value}><input type="radio" name="theme" value=${value} checked=${theme === value}
+        onChange=${() => setTheme(value)} /><span>${text}</span></label>`,
     )}</div>
   </fieldset>`;
 }

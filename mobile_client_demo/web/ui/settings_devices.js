@@ -14,7 +14,8 @@ export function Devices() {
   if (!devices) {
     return error
       ? html`<p class="error" role="alert">${error.message}</p><button class="button quiet" onClick=${load}>Try again</button>`
-      : html`<div class="skeleton-list" aria-label="Loading devices">${[1, 2, 3].map((row) => html`<div class="skeleton-row" key=${row}><span class="skeleton round"></span><span class="skeleton-lines"><span class="skeleton w52"></span><span class="skeleton thin"></span></span></div>`)}</div>`;
+      : html`<div class="skeleton-list"
+        aria-label="Loading devices">${[1, 2, 3].map((row) => html`<div class="skeleton-row" key=${row}><span class="skeleton round"></span><span class="skeleton-lines"><span class="skeleton w52"></span><span class="skeleton thin"></span></span></div>`)}</div>`;
   }
   const sorted = [...devices].sort((a, b) => Number(b.current) - Number(a.current) || (b.lastSeen || 0) - (a.lastSeen || 0));
   return html`<p class="hint">A device that you remove is logged out at once and gets nothing any more.</p>
@@ -39,8 +40,10 @@ function Device({ device, onChanged }) {
     <span class="device-icon"><${Icon} name="devices" /></span>
     <div class="device-text">
       ${doing === "name"
-        ? html`<${Rename} device=${device} name=${name} busy=${busy} onSave=${(next) => act(() => chat.renameDevice(device.device, next))} onCancel=${() => setDoing(null)} />`
-        : html`<strong><bdi>${name}</bdi></strong><span class=${device.current ? "device-note lit" : "device-note"}>${seen}${device.loggedIn || device.current ? "" : " · logged out"}</span>`}
+        ? html`<${Rename} device=${device} name=${name} busy=${busy}
+          onSave=${(next) => act(() => chat.renameDevice(device.device, next))} onCancel=${() => setDoing(null)} />`
+        : html`<strong><bdi>${name}</bdi></strong><span
+          class=${device.current ? "device-note lit" : "device-note"}>${seen}${device.loggedIn || device.current ? "" : " · logged out"}</span>`}
     </div>
     ${!doing && html`<button class="icon-button" aria-label=${`Rename ${name}`} title="Rename" onClick=${() => setDoing("name")}><${Icon} name="pen" /></button>`}
     ${!doing && !device.current && html`<button class="icon-button" aria-label=${`Remove ${name}`} title="Remove" onClick=${() => setDoing("remove")}><${Icon} name="trash" /></button>`}
@@ -58,7 +61,8 @@ function Rename({ device, name, busy, onSave, onCancel }) {
     onSave(text.trim());
   };
   return html`<form class="field-line" onSubmit=${onSubmit}>
-    <input class="field" ref=${field} value=${text} onInput=${(event) => setText(event.target.value)} maxlength="128" autocomplete="off" aria-label=${`Name of ${name}`} />
+    <input class="field" ref=${field} value=${text} onInput=${(event) => setText(event.target.value)} maxlength="128" autocomplete="off"
+      aria-label=${`Name of ${name}`} />
     <button class="button small primary" disabled=${busy}>Save</button>
     <button type="button" class="button small quiet" onClick=${onCancel}>Cancel</button>
   </form>`;
