@@ -39,7 +39,8 @@ PAGE = 50
 REMEMBERED = 100
 WORDS = {
     "friend_request": "{from} wants to be a friend: /accept {from}", "friend_accepted": "{user_id} is a friend now",
-    "friend_removed": "{user_id} is no friend any more", "key_rotated": "there is a new key with {user_id}",
+    "friend_removed": "{user_id} is no friend any more",
+    "key_rotated": "the key with {user_id} is now version {version}",
     "seal_changed": "who wants sealed keys with {user_id} has changed: /seal",
     "device_keys_changed": "{user_id} has other devices than before: compare the safety number, /verify",
     "broadcast": "The server says: {text}",
@@ -310,7 +311,9 @@ class Engine:
             self._beside(lambda: self._post(self._deeds.people()))
         if kind in WORDS:
             said = {name: str(value)[:2_000] for name, value in item.content.items()}
-            self._post(e.Told(WORDS[kind].format_map({"from": "?", "user_id": "?", "text": "?"} | said)))
+            self._post(
+                e.Told(WORDS[kind].format_map({"from": "?", "user_id": "?", "text": "?", "version": "?"} | said))
+            )
 
     def _progressed(self, receipt: Receipt) -> None:
         if receipt.type not in ("delivered", "read"):

@@ -104,14 +104,14 @@ def _last(state: State, contact: Contact) -> str:
     return f"me: {said[:200]}" if line.mine else said[:200]
 
 
-def lower(state: State, columns: int, look: Look) -> list[Fragments]:
-    """Transfers, the notice, and how it stands."""
-    lines = [_transfer(one, columns, look) for one in list(state.transfers.values())[-3:]]
-    if state.notice is not None:
-        style = "class:bad" if state.notice.bad else "class:notice"
-        pieces = wrapped(look.line(state.notice.text), columns)
-        lines += [[(style, padded(piece, columns))] for piece in pieces[:3]]
-    return [*lines, status(state, columns, look)]
+def lower(state: State, columns: int, look: Look, most: int = 3) -> list[Fragments]:
+    """Transfers and notices, at most so many rows of each, and how it stands."""
+    lines = [_transfer(one, columns, look) for one in list(state.transfers.values())[-most:]]
+    told: list[Fragments] = []
+    for one in state.notices:
+        style = "class:bad" if one.bad else "class:notice"
+        told += [[(style, padded(piece, columns))] for piece in wrapped(look.line(one.text), columns)[:3]]
+    return [*lines, *told[-most:], status(state, columns, look)]
 
 
 def _transfer(one: Transfer, columns: int, look: Look) -> Fragments:

@@ -177,7 +177,7 @@ class Screen:
             await asyncio.sleep(TICK)
             now = time.time_ns() // 1_000_000
             before = self.state
-            if now // 1000 != before.now // 1000 or before.notice is not None:
+            if now // 1000 != before.now // 1000 or before.notices:
                 self.take(e.Ticked(now))
 
     # The parts
@@ -189,18 +189,16 @@ class Screen:
                 self._do(effects)
             return upper(self.state, columns, rows, self.look)
 
-        def columns() -> int:
-            return self._app.output.get_size().columns
-
-        def below() -> Dimension:
-            return Dimension.exact(len(lower(self.state, columns(), self.look)))
+        def below() -> list[Fragments]:
+            size = self._app.output.get_size()
+            return lower(self.state, size.columns, self.look, most=min(3, max(1, size.rows // 6)))
 
         prompt = BeforeInput(lambda: [("class:prompt", self._prompt())])
         typed = BufferControl(self.buffer, input_processors=[_Fit(), prompt])
         return FloatContainer(
             HSplit([
                 Window(Painted(measured), height=Dimension(min=1, weight=1), dont_extend_height=False),
-                Window(Painted(lambda width, _: lower(self.state, width, self.look)), height=below),
+                Window(Painted(lambda *_: below()), height=lambda: Dimension.exact(len(below()))),
                 Window(typed, height=self._input_height, wrap_lines=True, dont_extend_height=True),
                 Window(Painted(lambda width, _: [hints(self.state, width, self.look)]), height=1),
             ]),

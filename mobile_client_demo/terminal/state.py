@@ -125,7 +125,8 @@ class State:
     waiting: int = 0
     """Messages in the outbox."""
     transfers: Mapping[int, Transfer] = field(default_factory=lambda: MappingProxyType({}))
-    notice: Notice | None = None
+    notices: tuple[Notice, ...] = ()
+    """The latest at the end; each until its time is over."""
     page: Page | None = None
     returned: str = ""
     """A text that could not be taken, for the input line."""

@@ -22,6 +22,7 @@ from aldis.mobile_client_demo.terminal.state import (
 )  # fmt: skip
 from aldis.mobile_client_demo.terminal.talks import loaded, merged, newest_of_theirs, settled, unread_after
 
+NOTICES = 3
 SHOWN_FOR = 8_000
 BAD_FOR = 20_000
 TYPING_FOR = 5_000
@@ -41,7 +42,10 @@ def update(state: State, event: e.Event) -> Step:
 
 
 def notice(state: State, text: str, *, bad: bool = False) -> State:
-    return replace(state, notice=Notice(text, bad, state.now + (BAD_FOR if bad else SHOWN_FOR)))
+    """Beside those that stand there: what the server tells a moment later covers no answer."""
+    others = tuple(one for one in state.notices if one.text != text)
+    new = Notice(text, bad, state.now + (BAD_FOR if bad else SHOWN_FOR))
+    return replace(state, notices=(*others, new)[-NOTICES:])
 
 
 def _contact(state: State, user: str, **changes: Any) -> State:
@@ -185,7 +189,7 @@ def _over(state: State, event: e.Over) -> Step:
 
 
 def _entered(state: State, event: e.Entered) -> Step:
-    state = replace(state, notice=None)
+    state = replace(state, notices=())
     if is_command(event.text):
         try:
             wanted = command(event.text, state)
@@ -214,7 +218,7 @@ def _entered(state: State, event: e.Entered) -> Step:
 def _opened(state: State, event: e.Opened) -> Step:
     if event.user not in state.contacts:
         return state, ()
-    return replace(state, active=event.user, chosen=event.user, listing=False, page=None, notice=None), ()
+    return replace(state, active=event.user, chosen=event.user, listing=False, page=None, notices=()), ()
 
 
 def _next(state: State, user: str, by: int) -> str:
@@ -252,8 +256,8 @@ def _paged(state: State, event: e.Paged) -> Step:
 def _escaped(state: State, _event: e.Escaped) -> Step:
     if state.page is not None:
         return replace(state, page=None), ()
-    if state.notice is not None and not state.narrow:
-        return replace(state, notice=None), ()
+    if state.notices and not state.narrow:
+        return replace(state, notices=()), ()
     return replace(state, listing=not state.listing or not state.active, chosen=state.chosen or state.active), ()
 
 
@@ -262,8 +266,7 @@ def _resized(state: State, event: e.Resized) -> Step:
 
 
 def _ticked(state: State, event: e.Ticked) -> Step:
-    gone = state.notice is not None and event.now >= state.notice.until
-    return replace(state, now=event.now, notice=None if gone else state.notice), ()
+    return replace(state, now=event.now, notices=tuple(one for one in state.notices if event.now < one.until)), ()
 
 
 _STEPS: dict[type, Callable[[State, Any], Step]] = {

@@ -184,7 +184,7 @@ def test_the_terminal_is_left_as_it_was(server: Aldis, tmp_path: Path, end: str)
     if end == "crash":
         program = (
             "import sys\nfrom aldis.mobile_client_demo.terminal import main, screen\nwhole = screen.upper\n"
-            "def upper(state, *more):\n    if state.notice: raise LookupError('on purpose')\n"
+            "def upper(state, *more):\n    if state.notices: raise LookupError('on purpose')\n"
             "    return whole(state, *more)\nscreen.upper = upper\nsys.exit(main.main(sys.argv[1:]))"
         )
         command = [sys.executable, "-c", program, *words(server, tmp_path, ada)[2:]]

@@ -125,7 +125,7 @@ def test_a_page_that_cannot_be_had_is_asked_for_again_later() -> None:
     state, done = update(state, e.Opened("bob"))
     assert done == (e.Load("bob", 0),)
     state, done = update(state, e.NotLoaded("bob", "no"))
-    assert done == () and state.notice is not None
+    assert done == () and state.notices
     assert effects(state, e.Ticked(NOW + RETRY - 1)) == ()
     assert effects(state, e.Ticked(NOW + RETRY)) == (e.Load("bob", 0),)
 
@@ -166,7 +166,7 @@ def test_who_is_no_friend_any_more_stays_with_what_was_said() -> None:
     state = after(start("bob", "eve", active="eve"), e.Arrived("bob", theirs(1), True), e.People({"ann": ("", "self")}))
     assert state.contacts["bob"].standing == "past" and "eve" not in state.contacts and state.active == ""
     state = after(state, e.Opened("bob"), e.Entered("hello?"))
-    assert state.returned == "hello?" and state.notice is not None and "/add" in state.notice.text
+    assert state.returned == "hello?" and "/add" in state.notices[-1].text
 
 
 def test_typing_ends_by_itself_and_with_the_message() -> None:
@@ -185,10 +185,13 @@ def test_what_is_entered_goes_to_the_open_conversation() -> None:
     assert after(start(), e.Entered("to whom?")).returned == "to whom?"
 
 
-def test_a_notice_goes_after_its_time() -> None:
-    state = after(start(), e.Told("bad", bad=True), e.Ticked(NOW + BAD_FOR - 1))
-    assert state.notice is not None
-    assert after(state, e.Ticked(NOW + BAD_FOR)).notice is None
+def test_a_notice_goes_after_its_time_and_covers_no_other() -> None:
+    state = after(start(), e.Told("bad", bad=True), e.Told("good"), e.Told("good"))
+    assert [one.text for one in state.notices] == ["bad", "good"]
+    state = after(state, e.Ticked(NOW + BAD_FOR - 1))
+    assert [one.text for one in state.notices] == ["bad"]
+    assert after(state, e.Ticked(NOW + BAD_FOR)).notices == ()
+    assert len(after(state, *(e.Told(str(number)) for number in range(9))).notices) == 3
 
 
 def test_the_end_of_the_login_ends_the_screen() -> None:

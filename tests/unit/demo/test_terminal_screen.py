@@ -111,7 +111,7 @@ def test_the_screen_is_full_and_nothing_sticks_out(
         )
         for place, (said, mine, extra, kind) in enumerate(lines, 1)
     ]  # fmt: skip
-    state = talking(*drawn, narrow=columns < 60, notice=Notice(name, True, NOW))
+    state = talking(*drawn, narrow=columns < 60, notices=(Notice(name, True, NOW), Notice("x", False, NOW)))
     everybody = {"bob": Contact("bob", name), name or "x": Contact(name or "x", standing="asks", unread=7)}
     state = replace(
         state, contacts=MappingProxyType(everybody), listing=listing, connection=Connection(False, name, NOW + 9_000),
@@ -202,7 +202,7 @@ def test_what_makes_no_sense_is_said_and_given_back(typed: str) -> None:
     with pytest.raises(Unclear):
         command(typed, talking())
     state, done = update(talking(), e.Entered(typed))
-    assert done == () and state.returned == typed and state.notice is not None
+    assert done == () and state.returned == typed and state.notices
 
 
 @given(HOSTILE)

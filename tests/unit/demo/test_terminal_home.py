@@ -1,0 +1,154 @@
+"""What the terminal chat keeps: folders, logins, the lock, and the archive of what was said."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from aldis.mobile_client_demo.files import FileMessage
+from aldis.mobile_client_demo.rest import Login
+from aldis.mobile_client_demo.terminal.archive import Archive, line_of
+from aldis.mobile_client_demo.terminal.home import Home, InUse, default_folder
+from aldis.mobile_client_demo.terminal.places import Place, beside, mqtt_place, server_url
+from aldis.mobile_client_demo.terminal.state import Line
+from aldis.mobile_client_demo.terminal.transfers import safe_name, target_of
+
+SERVER = "http://127.0.0.1:8000"
+
+
+def line(mid: int = 0, text: str = "hi", *, mine: bool = False, id: str = "", problem: str = "") -> Line:
+    return line_of(mine=mine, mid=mid, id=id, ts=1_000 + mid, kind="text", body=text, problem=problem)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(tmp_path / "messages.db")
+
+
+def test_where_platforms_keep_data(tmp_path: Path) -> None:
+    assert default_folder({}, "linux", tmp_path) == tmp_path / ".local/share/aldis/chat"
+    assert default_folder({"XDG_DATA_HOME": "/x"}, "linux", tmp_path) == Path("/x/aldis/chat")
+    assert default_folder({"XDG_DATA_HOME": "x"}, "linux", tmp_path) == tmp_path / ".local/share/aldis/chat"
+    assert default_folder({}, "darwin", tmp_path) == tmp_path / "Library/Application Support/aldis/chat"
+    assert default_folder({"LOCALAPPDATA": "/l"}, "win32", tmp_path) == Path("/l/aldis/chat")
+
+
+def test_a_login_is_kept_for_this_user_alone(tmp_path: Path) -> None:
+    account = Home(tmp_path).account(SERVER, "ann", "pc")
+    assert account.login() is None
+    login = Login("ann", "pc", "access", "refresh")
+    account.keep(login)
+    kept = Home(tmp_path).account(SERVER, "ann", "").login()
+    assert kept == login and kept is not None and kept.refresh_key == login.refresh_key
+    for path in (account.folder / "login.json", account.folder):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    account.keep(None)
+    assert Home(tmp_path).account(SERVER, "ann", "pc").login() is None
+
+
+def test_the_device_is_chosen_once_and_users_and_servers_stay_apart(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    first = home.account(SERVER, "ann", "")
+    assert first.device.startswith("terminal-") and Home(tmp_path).account(SERVER, "ann", "").device == first.device
+    places = {home.account(SERVER, user, "pc").folder for user in ("ann", "..", ".", "a/b", "a%2Fb")}
+    places.add(home.account("https://other", "ann", "pc").folder)
+    assert len(places) == 6 and all(place.is_relative_to(tmp_path) and ".." not in place.parts for place in places)
+
+
+def test_two_chats_on_one_device_are_kept_apart(tmp_path: Path) -> None:
+    first = Home(tmp_path).account(SERVER, "ann", "pc")
+    first.lock()
+    with pytest.raises(InUse, match=r"another aldis chat \(process \d+\) is running as ann on pc"):
+        Home(tmp_path).account(SERVER, "ann", "pc").lock()
+    Home(tmp_path).account(SERVER, "ann", "other").lock()
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"user": 3}', b"\xff\xfe\0"])
+def test_a_file_that_is_no_good_is_put_aside_and_said(tmp_path: Path, content: bytes) -> None:
+    account = Home(tmp_path).account(SERVER, "ann", "pc")
+    (account.folder / "login.json").write_bytes(content)
+    assert account.login() is None
+    (note,) = account.notes
+    (kept,) = account.folder.glob("login.json.broken-*")
+    assert "login.json" in note and kept.name in note and kept.read_bytes() == content
+
+
+def test_a_message_is_kept_once_and_counts_as_unread_until_it_is_shown(archive: Archive, tmp_path: Path) -> None:
+    assert archive.arrived("bob", line(3)) and not archive.arrived("bob", line(3))
+    archive.take("bob", [line(1), line(2), line(4)])
+    assert archive.arrived("bob", line(4)), "the history had it before the inbox"
+    assert not archive.arrived("bob", line(5, mine=True))
+    (bob,) = archive.contacts()
+    assert (bob.user, bob.unread) == ("bob", 2)
+    archive.shown("bob", 4)
+    assert archive.contacts()[0].unread == 0 and not archive.arrived("bob", line(2))
+    archive.close()
+    again = Archive(tmp_path / "messages.db")
+    assert [one.mid for one in again.lines("bob")] == [1, 2, 3, 4, 5] and again.contacts()[0].shown == 4
+    assert [one.mid for one in again.lines("bob", below=4, limit=2)] == [2, 3]
+    assert stat.S_IMODE((tmp_path / "messages.db").stat().st_mode) == 0o600
+
+
+def test_a_message_of_mine_waits_until_it_is_answered(archive: Archive) -> None:
+    archive.take("bob", [line(id="p-1", mine=True), line(id="p-2", mine=True), line(id="p-3", mine=True)])
+    archive.settled("p-1", mid=7)
+    archive.settled("p-2", failed="rate")
+    archive.take("bob", [line(8, id="p-3", mine=True), line(9)])
+    assert archive.waiting() == []
+    assert {(one.id, one.mid, one.failed) for one in archive.lines("bob")} == {
+        ("p-1", 7, ""), ("p-2", 0, "rate"), ("p-3", 8, ""), ("", 9, "")
+    }  # fmt: skip
+
+
+def test_an_unreadable_message_becomes_readable_and_never_the_reverse(archive: Archive) -> None:
+    for one in (line(1, "", problem="no key"), line(1, "secret"), line(1, "", problem="no key")):
+        archive.take("bob", [one])
+    assert [(one.text, one.problem) for one in archive.lines("bob")] == [("secret", "")]
+
+
+def test_people_who_are_gone_stay_only_with_what_they_said(archive: Archive) -> None:
+    archive.people([("bob", "Bob", "friend"), ("eve", "", "asks")])
+    archive.take("bob", [line(1)])
+    archive.people([("carol", "", "friend")])
+    assert {(one.user, one.standing) for one in archive.contacts()} == {("bob", "past"), ("carol", "friend")}
+
+
+def test_where_mqtt_is() -> None:
+    assert [str(one) for one in beside("http://[::1]:8000")] == ["mqtt://[::1]:1883"]
+    assert beside("https://chat.example.org") == [
+        Place("chat.example.org", 8883, True), Place("chat.example.org", 1883, True)
+    ]  # fmt: skip
+    assert mqtt_place("h:99", "https://x") == Place("h", 99, True)
+    assert mqtt_place("mqtt://h", "https://x") == Place("h", 1883, False)
+    assert mqtt_place("mqtts://[::1]", "http://x").address == "[::1]:8883"
+    assert server_url("chat.example.org:8000/") == "http://chat.example.org:8000"
+    for wrong in ("ftp://x", "http://", "http://x:99999"):
+        with pytest.raises(ValueError):
+            server_url(wrong)
+    for wrong in ("", ":1883", "h:0", "h:x", "tcp://h:1", "h:1/x"):
+        with pytest.raises(ValueError):
+            mqtt_place(wrong, "http://x")
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        (".bashrc", "_bashrc"), ("-rf", "_rf"), ("~root", "_root"), ("a/b\\c", "a_b_c"), ("\x1b[2Jx", "�[2Jx"),
+        ("invoice\u202efdp.exe", "invoice�fdp.exe"), ("", "file"), ("\u200b", "file"), ("photo.jpg", "photo.jpg"),
+    ],
+)  # fmt: skip
+def test_names_of_others_have_no_power_here(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+def test_a_file_never_goes_over_another(tmp_path: Path) -> None:
+    file = FileMessage("f", "a.tar.gz", 1, "", 1, "", None)
+    assert target_of(file, str(tmp_path)) == tmp_path / "a.tar.gz"
+    for name in ("a.tar.gz", "a.tar (2).gz"):
+        (tmp_path / name).touch()
+    assert target_of(file, str(tmp_path)) == tmp_path / "a.tar (3).gz"
+    assert target_of(file, str(tmp_path / "else")) == tmp_path / "else"
+    long = safe_name("x" * 500 + ".jpeg")
+    assert len(long.encode()) <= 240 and long.endswith(".jpeg")
