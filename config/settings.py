@@ -122,7 +122,7 @@ class Accounts(Section):
     repeat_lifetime: Seconds = 86_400.0
     """Seconds for which the answer to a request with an `Idempotency-Key` is kept."""
     login_repeat_lifetime: Seconds = 3_600.0
-    """Seconds for which a login or a refresh with an `Idempotency-Key` may be repeated. Shorter than the others, because
+    """Seconds for which a login or a refresh with an `Idempotency-Key` may be repeated. Shorter than the others:
     whoever has both the old refresh token and the key is taken for its owner for so long."""
     trusted_proxies: tuple[Network, ...] = ()
     """Networks of HTTP proxies, `10.1.0.0/24`, whose `X-Forwarded-For` is believed when an address is counted. From
