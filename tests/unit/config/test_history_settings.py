@@ -36,6 +36,7 @@ OPERATIONS = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(en
         ("accounts", "call_burst", 0),
         ("accounts", "call_per_minute", 0),
         ("accounts", "repeat_lifetime", 0),
+        ("accounts", "login_repeat_lifetime", 0),
     ],
 )
 def test_wrong_values(section: str, key: str, wrong: Any) -> None:
