@@ -92,15 +92,23 @@ class Aldis:
             self.process = subprocess.Popen(
                 self.command, env=environment(self.settings), stdin=subprocess.DEVNULL, stdout=out, stderr=log
             )
+        try:
+            self._until_ready(said)
+        except BaseException:  # the time limit of the whole test is one
+            self.process.kill()
+            self.process.wait()
+            raise
+        for scheme, host, port in re.findall(r"(mqtt|ws|http)s?://([\d.]+):(\d+)", said.read_text()):
+            setattr(self, scheme, (host, int(port)))
+        return self
+
+    def _until_ready(self, said: Path) -> None:
         deadline = time.monotonic() + 30
         while not said.read_text().endswith("ready\n"):
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log}")
             assert time.monotonic() < deadline, f"not ready within 30 s:\n{self.log}"
             time.sleep(0.02)
-        for scheme, host, port in re.findall(r"(mqtt|ws|http)s?://([\d.]+):(\d+)", said.read_text()):
-            setattr(self, scheme, (host, int(port)))
-        return self
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
