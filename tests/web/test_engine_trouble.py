@@ -89,6 +89,14 @@ def test_what_cannot_be_stored_is_not_acknowledged(server: Aldis, device: Device
     assert [told["text"] for told in one.notifications] == ["for later"]
 
 
+def _killed_with_messages_on_their_way(server: Aldis, engine: Engine, user: str) -> None:
+    """The server stands still, so that what is published is not answered, and dies."""
+    server.process.send_signal(signal.SIGSTOP)
+    engine.send(user, "into the dying server")
+    engine.until(lambda: engine.ticks(user)[-1] == "sending")
+    server.kill()
+
+
 def test_a_server_killed_again_and_again_while_both_write(server: Aldis, device: Devices) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
@@ -100,12 +108,12 @@ def test_a_server_killed_again_and_again_while_both_write(server: Aldis, device:
                     said[me].append(f"{me} {round}.{number}")
                     engine.send(peer, said[me][-1])
                 if number == 4:
-                    server.kill()
+                    _killed_with_messages_on_their_way(server, one, bob)
             server.start()
             one.act("tryNow"), other.act("tryNow")
         one.idle(), other.idle()
-        one.until(lambda: len(one.texts(bob)) == 48)
-        other.until(lambda: len(other.texts(alice)) == 48)
+        one.until(lambda: len(one.texts(bob)) == 51)
+        other.until(lambda: len(other.texts(alice)) == 51)
     for engine, peer in ((one, bob), (other, alice)):
         for me, texts in said.items():
             assert [text for text in engine.texts(peer) if text.startswith(f"{me} ")] == texts

@@ -22,7 +22,7 @@ def test_in_node(name: str) -> None:
     found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert found.returncode == 0, found.stdout[-8_000:] + found.stderr[-2_000:]
     count = re.search(r"^# pass (\d+)$", found.stdout, re.MULTILINE)
-    assert count is not None and int(count[1]) > 5, found.stdout[-2_000:]
+    assert count is not None and int(count[1]) > 4, found.stdout[-2_000:]
 
 
 def test_the_engine_knows_no_page() -> None:
