@@ -22,6 +22,8 @@ from tests.tally import COUNTED, Tally
 NOTHING_RAN, INTERRUPTED = 5, 2
 PASSES = {"side by side": ("--alone=without", "--dist=loadfile", "--no-loadscope-reorder"), "alone": ("--alone=only",)}
 """`loadfile`: what a file has in common is made once. Its order is the one of tests/conftest.py."""
+ALWAYS = ("-p", "tests.tally", "--continue-on-collection-errors")
+"""A file that cannot be read is a failure, and no reason to leave out all the others."""
 
 
 def workers() -> int:
@@ -33,7 +35,7 @@ def run(name: str, arguments: Sequence[str]) -> tuple[int, Tally]:
     options = [*PASSES[name], *([f"--numprocesses={workers()}"] if name == "side by side" else [])]
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder, "tally")
-        command = [sys.executable, "-m", "pytest", "-p", "tests.tally", f"--tally={kept}", *options, *arguments]
+        command = [sys.executable, "-m", "pytest", *ALWAYS, f"--tally={kept}", *options, *arguments]
         code = subprocess.run(command, check=False).returncode
         if kept.exists():
             return code, Tally(**json.loads(kept.read_text()))
