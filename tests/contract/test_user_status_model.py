@@ -185,7 +185,7 @@ class Driver:
                 process.held[key] = (holding.turn, connected)
 
     async def _lapse(self, name: str, process: Process) -> None:
-        # With nobody left to notice, what it held may be there still when it wakes: it is told to restore it either way.
+        # With nobody left to notice, what it held may still be there when it wakes: it is told to restore it anyway.
         if process.leased and len(self.model.processes) > 1:
             await self._expect_told(self.model.lose(name))
             for other in self.model.processes:

@@ -12,7 +12,7 @@ import pytest
 from aldis.bridge.journal_bounds import JournalBounds
 from aldis.bridge.memory import MemoryStore
 from aldis.bridge.memory_journal import JournalBoard, MemoryJournal
-from aldis.broker.acceptance import JOURNAL_FULL, JOURNAL_UNAVAILABLE, Acceptance, accepted
+from aldis.broker.acceptance import JOURNAL_FULL, JOURNAL_UNAVAILABLE, Acceptance
 from aldis.broker.cluster_ports import AnyParcel, Told
 from aldis.broker.journal_ports import Answer
 from aldis.broker.ports import AccessRevoked, Batch, Stored, StoreUnavailable
@@ -51,7 +51,10 @@ class World:
             elsewhere=SimpleNamespace(send=lambda user, parcel: self.sent.append((user, parcel))),
             spawn=lambda work, name: asyncio.ensure_future(work),
         )
-        inboxes: Any = SimpleNamespace(node=self.node, store=self.store)
+        self.answered: list[Any] = []
+        """What the senders heard, and None for each time those were told who had to wait for it."""
+        receipts = SimpleNamespace(answered=lambda: self.answered.append(None))
+        inboxes: Any = SimpleNamespace(node=self.node, store=self.store, receipts=receipts)
         self.acceptance = Acceptance(inboxes, self.journal)
 
     async def last(self) -> int:
@@ -133,11 +136,10 @@ def test_readiness_says_what_is_wrong(world: World) -> None:
     assert reasons == set()
 
 
-def test_who_sent_is_answered_with_what_the_journal_gave() -> None:
-    answered: list[tuple[int, int, int]] = []
+def test_who_sent_is_answered_with_what_the_journal_gave_before_others_hear_of_it(world: World) -> None:
     messages = [
-        chat(tag=SimpleNamespace(committed=lambda mid, ts, which=which: answered.append((which, mid, ts))))
+        chat(tag=SimpleNamespace(committed=lambda mid, ts, which=which: world.answered.append((which, mid, ts))))
         for which in range(2)
     ]
-    accepted(messages, [Answer(10, 1), Answer(12, 2, True)])
-    assert answered == [(0, 10, 1), (1, 12, 2)]
+    world.acceptance.accepted(messages, [Answer(10, 1), Answer(12, 2, True)])
+    assert world.answered == [(0, 10, 1), (1, 12, 2), None]
