@@ -34,6 +34,7 @@ def test_the_profiles_differ_in_what_they_are_for_only() -> None:
     assert mysql == embedded
     assert node.pop("cluster") == (cluster := {"redis_url": "redis://127.0.0.1:6379/0"})
     assert node | {"http": mysql["http"]} == mysql
+    assert accounts.pop("plugins").items() <= embedded["plugins"].items()
     assert accounts == {"data": "data", "http": mysql["http"], "store": database, "cluster": cluster}
     store = load("mysql").store
     assert store.url is not None and store.url.get_secret_value() == "mysql://aldis@127.0.0.1:3306/aldis"
