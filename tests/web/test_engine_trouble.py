@@ -91,6 +91,7 @@ def test_what_cannot_be_stored_is_not_acknowledged(server: Aldis, device: Device
 
 def _killed_with_messages_on_their_way(server: Aldis, engine: Engine, user: str) -> None:
     """The server stands still, so that what is published is not answered, and dies."""
+    engine.idle()
     server.process.send_signal(signal.SIGSTOP)
     engine.send(user, "into the dying server")
     engine.until(lambda: engine.ticks(user)[-1] == "sending")

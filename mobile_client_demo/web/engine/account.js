@@ -15,6 +15,7 @@ import { SERVER, line } from "./view.js";
 import { topics } from "./wire.js";
 
 const TYPING_EVERY = 3_000;
+const SOON = 4_000;
 const AGAIN = 5_000;
 
 export class Account {
@@ -94,9 +95,9 @@ export class Account {
     this.#uses.changed();
   }
 
-  // What waits leaves with the newest keys, if they can be had.
+  // What waits leaves with the newest keys, if they can be had soon.
   async #online() {
-    const fresh = await this.refresh();
+    const fresh = await Promise.race([this.refresh(), pause(SOON).then(() => false)]);
     if (!this.link.online || !this.#running) return;
     this.outbox.open();
     this.#tellRead().catch((error) => this.#trouble(error));
@@ -221,6 +222,8 @@ export class Account {
     this.link.publish(topics.typing(this.me, peer), "{}", { qos: 0 }).catch(() => {}); // it was only a hint
   }
 }
+
+const pause = (wait) => new Promise((resolve) => setTimeout(resolve, wait));
 
 /** Somebody is told of these in another way. */
 const expected = (error) => error.code === "signed-out" || error.name === "Elsewhere";
