@@ -132,7 +132,7 @@ def read(payload: bytes) -> Any:
     return json.loads(payload.decode(), parse_constant=refuse)
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=300)
 @given(mangled() | st.lists(BITS, max_size=12).map(b"".join) | st.binary(max_size=20))
 @example(b"")
 @example(b'{"a":"\\ud800"}')
