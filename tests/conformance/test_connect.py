@@ -87,6 +87,7 @@ def test_mqtt_3_1_is_spoken_too(dial: Dial, unique: str) -> None:
     client.expect(puback(9))
 
 
+@pytest.mark.alone
 def test_mqtt_3_1_2_24_keep_alive(dial_any: Dial, unique: str) -> None:
     """A silent client is closed between 1.5 times its keep alive and one second later."""
     client = dial_any()
@@ -119,6 +120,7 @@ def test_mqtt_3_1_2_24_keep_alive_of_many(dial: Dial, unique: str) -> None:
     assert 1.5 <= min(lasted) and max(lasted) <= 2.5
 
 
+@pytest.mark.alone
 def test_mqtt_3_1_2_24_any_packet_counts(dial: Dial, unique: str) -> None:
     signs = {"ping": PINGREQ, "publish": publish("nobody", b"x"), "acknowledgement": puback(77)}
     clients = {name: dial().connected(f"{unique}-{name}", keep_alive=1) for name in signs}
@@ -132,6 +134,7 @@ def test_mqtt_3_1_2_24_any_packet_counts(dial: Dial, unique: str) -> None:
         assert 1.5 <= time.monotonic() - last <= 2.5
 
 
+@pytest.mark.alone
 def test_mqtt_3_1_2_24_what_we_send_to_the_client_does_not_count(dial: Dial, unique: str) -> None:
     client = dial().connected(unique, keep_alive=1)
     began = time.monotonic()

@@ -121,6 +121,7 @@ def test_what_is_no_websocket_is_closed(lab: Aldis, start: bytes) -> None:
         assert websocket.recv(5) == wire.ACCEPTED
 
 
+@pytest.mark.alone
 def test_mqtt_3_1_2_24_keep_alive_counts_mqtt_packets_not_websocket_pings(lab: Aldis, unique: str) -> None:
     with dial(lab, "mqtt") as websocket:
         began = time.monotonic()

@@ -37,6 +37,7 @@ def test_mqtt_3_1_2_8_over_websocket(dial_any: Dial, unique: str) -> None:
     assert watcher.publication().payload == b"gone"
 
 
+@pytest.mark.alone
 def test_mqtt_3_1_2_24_a_keep_alive_time_out_publishes_the_will(dial: Dial, unique: str) -> None:
     watcher = dial().connected(f"{unique}-watcher").subscribed((unique, 0))
     began = time.monotonic()

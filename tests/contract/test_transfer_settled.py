@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from aldis.broker.cluster_ports import Passed, WakeUp
 from tests.contract.transfers import HEARTBEAT, PEER_TIMEOUT, Nodes, Recorder, eventually
 
@@ -20,6 +22,7 @@ async def test_everybody_has_handled_what_was_told(linked: Nodes) -> None:
     assert all(await asyncio.gather(*(ann.settled(5.0) for _ in range(20))))
 
 
+@pytest.mark.alone
 async def test_alone_one_is_soon_settled_after_everybody_could_have_been_heard(linked: Nodes) -> None:
     ann, _ = await linked.open("ann", heartbeat=0.2, silence=2.0)
     ann.tell(WakeUp("x", 1))
@@ -47,6 +50,7 @@ async def test_nothing_is_settled_before_there_is_a_link(linked: Nodes) -> None:
     await ann.close()
 
 
+@pytest.mark.alone
 async def test_nothing_is_settled_without_a_link(linked: Nodes) -> None:
     ann, _, _, _ = await linked.pair()
     linked.net.cut()
@@ -74,6 +78,7 @@ async def test_who_dies_holds_nobody_up_for_longer_than_the_time_out(linked: Nod
     assert at_ann.count("gone", "bob") == 1
 
 
+@pytest.mark.alone
 async def test_who_begins_anew_holds_nobody_up(linked: Nodes) -> None:
     ann, at_ann, _, _ = await linked.pair(peer_timeout=60.0)
     linked.net.cut("bob")

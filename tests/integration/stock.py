@@ -6,6 +6,7 @@ Nothing here knows the wire contract beyond `inbox/{me}/#`.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import queue
@@ -216,14 +217,16 @@ class Mosquitto(Stock):
 
 
 def installed() -> Path:
-    """Where mqtt.js is, installed exactly as the lock file says: once, and again when the lock file has changed."""
-    lock = (CLIENTS / "package-lock.json").read_bytes()
-    stamp = CLIENTS / "node_modules" / f".{hashlib.sha256(lock).hexdigest()[:16]}"
-    if not stamp.exists():
-        npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        ended = subprocess.run(npm, cwd=CLIENTS, capture_output=True, text=True, timeout=50, check=False)
-        assert ended.returncode == 0, ended.stderr
-        stamp.touch()
+    """Where mqtt.js is, installed exactly as the lock file says: once, and again when the lock file has changed. Tests
+    that run side by side wait for the one that installs."""
+    with (CLIENTS / "package-lock.json").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = CLIENTS / "node_modules" / f".{hashlib.sha256(lock.read()).hexdigest()[:16]}"
+        if not stamp.exists():
+            npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            ended = subprocess.run(npm, cwd=CLIENTS, capture_output=True, text=True, timeout=50, check=False)
+            assert ended.returncode == 0, ended.stderr
+            stamp.touch()
     return CLIENTS / "chat.mjs"
 
 

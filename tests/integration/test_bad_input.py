@@ -77,6 +77,7 @@ def test_a_packet_before_connect_ends_its_connection(embedded: Aldis, early: byt
         assert "connection ended: packet out of state" in embedded.end_of(client)
 
 
+@pytest.mark.alone
 def test_a_packet_that_is_declared_too_large_is_not_waited_for(embedded: Aldis, ada: Device) -> None:
     """Four bytes are enough: nothing of it is buffered."""
     began = time.monotonic()

@@ -150,6 +150,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("wire", MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_header_closes_at_once(plain: Aldis, wire: bytes) -> None:
     with plain.tcp() as client:
@@ -160,6 +161,7 @@ def test_a_malformed_header_closes_at_once(plain: Aldis, wire: bytes) -> None:
         assert "connection ended: bad PROXY protocol header" in plain.end_of(client)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("pieces", [[], [proxied("203.0.113.7")[:20]], [b"\r", b"\n", b"\r"]])
 def test_the_header_must_come_in_time(plain: Aldis, pieces: list[bytes]) -> None:
     began = time.monotonic()

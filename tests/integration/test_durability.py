@@ -58,6 +58,7 @@ def test_sigterm_in_mid_flood(tmp_path: Path) -> None:
         assert check_store(server.data / "aldis.db") == flood.acknowledged()
 
 
+@pytest.mark.alone
 def test_sigterm_while_the_database_is_locked(tmp_path: Path) -> None:
     """The server gives up after its time-out, says so, and has acknowledged nothing that is not there."""
     settings = {"timeouts.shutdown": 1, **IMPATIENT}

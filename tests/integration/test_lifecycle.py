@@ -82,6 +82,7 @@ def test_config_show_says_where_each_value_came_from(tmp_path: Path) -> None:
 # Reload
 
 
+@pytest.mark.alone
 def test_reload(tmp_path: Path) -> None:
     """New limits and rules hold at once; what is wrong changes nothing; what cannot change is named."""
     path = write(tmp_path / "mine.yaml", limits={"max_subscriptions": 3}, plugins={AUTHORISATION: {"admins": ["root"]}})
@@ -143,6 +144,7 @@ def test_reload(tmp_path: Path) -> None:
 # Shutdown
 
 
+@pytest.mark.alone
 def test_shutdown_gives_up_a_client_that_does_not_read(tmp_path: Path) -> None:
     """Its buffers are full; the other one is told all, and the whole ends in time with 0: nothing of ours is undone."""
     settings = {"timeouts.shutdown": 3, "limits.max_write_buffer": 10_000_000}
@@ -179,6 +181,7 @@ def test_nobody_comes_in_and_ready_says_no_while_shutting_down(tmp_path: Path) -
         assert server.wait() == 0  # the lock was let go in time, so the message was taken
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("first", "second", "code"), [("SIGTERM", "SIGTERM", 143), ("SIGINT", "SIGINT", 130)])
 def test_the_second_signal_stops_at_once(tmp_path: Path, first: str, second: str, code: int) -> None:
     settings = {"timeouts.shutdown": 30, "store.busy_timeout": 0.2, "timeouts.commit_retry": 0.1}

@@ -63,6 +63,7 @@ async def test_tables_that_come_later(name: str, caplog: pytest.LogCaptureFixtur
     assert told == ["waiting for the database: the database has no tables yet: run `aldis migrate`"]
 
 
+@pytest.mark.alone
 async def test_tables_that_do_not_come(name: str) -> None:
     begun = time.monotonic()
     with pytest.raises(StartFailed, match=r"no tables yet: run `aldis migrate` \(waited 1 s\)"):
@@ -70,6 +71,7 @@ async def test_tables_that_do_not_come(name: str) -> None:
     assert 1 <= time.monotonic() - begun < 5
 
 
+@pytest.mark.alone
 async def test_a_database_that_is_ahead(name: str) -> None:
     settings = on(shared_server().url(name))
     await migrate_when_there(settings)
@@ -82,6 +84,7 @@ async def test_a_database_that_is_ahead(name: str) -> None:
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("wrong", ["password", "database", "tls"])
 async def test_what_waiting_does_not_heal(name: str, wrong: str) -> None:
     settings = {
@@ -146,6 +149,7 @@ def test_everything_before_its_database(tmp_path: Path, late: MariaDb) -> None:
             one.communicate()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("command", ["node", "accounts"])
 def test_who_waits_can_be_stopped(tmp_path: Path, command: str) -> None:
     (waiting,) = processes(tmp_path, "mysql://aldis@127.0.0.1:1/aldis", command)

@@ -92,6 +92,7 @@ async def test_tls(tmp_path: Path) -> None:
     process.stop()
 
 
+@pytest.mark.alone
 async def test_a_log_in_that_takes_too_long_is_given_up(own_redis: RedisProcess) -> None:
     """Connecting succeeds, and every single answer would have two seconds."""
     own_redis.pause()
@@ -103,6 +104,7 @@ async def test_a_log_in_that_takes_too_long_is_given_up(own_redis: RedisProcess)
         assert time.monotonic() - begun < 1.0
 
 
+@pytest.mark.alone
 async def test_an_answer_that_takes_too_long_is_given_up(own_redis: RedisProcess) -> None:
     async with connected(RedisServer(own_redis.url, answer_timeout=0.3)) as client:
         await client.ping()

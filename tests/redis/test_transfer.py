@@ -299,6 +299,7 @@ async def test_a_user_who_may_not_publish_is_told_in_the_log(
     await ann.close()
 
 
+@pytest.mark.alone
 async def test_closing_while_redis_stands_still_or_is_away_takes_a_bounded_time(own_redis: RedisProcess) -> None:
     for away in (own_redis.pause, own_redis.stop):
         ann = RedisTransfer("ann", RedisServer(own_redis.url), key=KEY, limits=TransferLimits(**LIMITS))

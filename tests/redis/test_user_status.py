@@ -100,6 +100,7 @@ async def test_a_restart_that_keeps_everything() -> None:
     redis.stop()
 
 
+@pytest.mark.alone
 async def test_a_redis_that_stands_still_for_longer_than_the_lease(own_redis: RedisProcess) -> None:
     async with node(own_redis, "one") as one, node(own_redis, "two") as two:
         (held,) = await one.status.online([("ann", "phone")])
@@ -151,6 +152,7 @@ async def test_a_leap_of_the_clock_of_redis_costs_one_call(own_redis: RedisProce
         assert await one.status.online([("ann", "phone")])
 
 
+@pytest.mark.alone
 async def test_redis_comes_up_after_the_node(own_redis: RedisProcess) -> None:
     own_redis.stop()
     begun = time.monotonic()
