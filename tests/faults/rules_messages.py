@@ -102,15 +102,15 @@ def _item(event: Event) -> tuple[object, ...]:
 
 def in_order(view: View) -> list[str]:
     """What one device sent to one user comes in the order sent. A message without id may be stored once more after a
-    lost connection; then its first copy counts. At QoS 0 nothing is sent again, so what is still on its way on a
-    connection that has broken may come after what is sent on the next one."""
+    lost connection; then its first copy counts, which a device at QoS 0 may have missed. At QoS 0 nothing is sent
+    again, so what is still on its way on a connection that has broken may come after what is sent on the next one."""
     problems = []
     for player in view.players.values():
         last: dict[tuple[str | int, ...], int] = defaultdict(int)
         seen: set[str] = set()
         for event in sorted(player.numbers.values(), key=lambda event: event.n):
             send = view.sends.get(event.token)
-            if send is None or event.token in seen:
+            if send is None or event.token in seen or event.mid != view.firsts[event.token]:
                 continue
             seen.add(event.token)
             key = (event.kind, *send.sender, send.event.to, send.event.conn if send.event.qos == 0 else 0)

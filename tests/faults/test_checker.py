@@ -14,6 +14,8 @@ from tests.faults.checker import INVARIANTS, check, report
 from tests.faults.history import Event, Log, What, load, save
 from tests.faults.ideal import Ideal
 from tests.faults.planted import PLANTED
+from tests.faults.rules_messages import in_order
+from tests.faults.view import View
 
 
 def copy(events: list[Event]) -> list[Event]:
@@ -36,6 +38,23 @@ def test_a_planted_fault_turns_the_right_invariant_red(ideal: list[Event], name:
     found = check(events)
     assert set(found) == red, report(found)
     assert all(problem for problems in found.values() for problem in problems)
+
+
+@pytest.mark.parametrize("first_copy", [True, False])
+def test_a_second_copy_is_late_only_if_it_is_the_first_that_there_is(first_copy: bool) -> None:
+    """Two messages without id, stored twice. One device, at QoS 0, has missed the first copy of the first message."""
+    phone, watch = {"user": "bob", "device": "phone"}, {"user": "bob", "device": "watch"}
+    events = [Event(0, What.DEVICE, **phone, qos=1), Event(0, What.DEVICE, **watch)]
+    events += [
+        Event(1, What.PUBLISHING, user="ada", device="phone", token=f"ada/phone>bob#{one}", to="bob", qos=1)
+        for one in (1, 2)
+    ]
+    came = [(1, 1), (2, 2), (1, 3), (2, 4)]
+    for device, items in ((phone, came if first_copy else came[1:]), (watch, came[1:])):
+        events += [
+            Event(2, What.GOT, **device, token=f"ada/phone>bob#{one}", n=n, mid=n * 2, kind="chat") for one, n in items
+        ]
+    assert bool(in_order(View(events))) is not first_copy
 
 
 def test_every_invariant_has_been_red() -> None:

@@ -95,6 +95,8 @@ class View:
         self.forbidden: dict[tuple[str, str], float] = {}
         """… -> when it was confirmed."""
         self.allowance: dict[str, float] = {"block": 0.0, "kick": 0.5, "owner": 1.0}
+        self.firsts: dict[str, int] = {}
+        """Token -> the lowest mid under which anybody has got it, or the store has it: that of its first copy."""
         by_id: dict[tuple[str, str, object], Send] = {}
         for event in events:
             self._take(event, by_id)
@@ -145,6 +147,14 @@ class View:
                     known.mid = event.mid
             case What.GOT:
                 self.players[place].got.append(event)
+                self._first(event.token, event.mid)
+            case What.STORE:
+                for mid, *_, token in event.data["messages"]:
+                    self._first(token, mid)
+
+    def _first(self, token: str, mid: int) -> None:
+        if token:
+            self.firsts[token] = min(mid, self.firsts.get(token, mid))
 
     def _own_copies(self, data: dict[str, Any]) -> None:
         """The store knows them even if no sibling has got them."""
