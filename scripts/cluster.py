@@ -36,13 +36,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 class Aldis(Process):
     """`aldis node` or `aldis accounts`. Set what you like before `start`: `settings` (`limits.max_inflight`),
-    `mysql_port` and `redis_port` (those of a proxy, say; None: the real ones). Addresses with port 0 take a free port
-    at the first start and keep it."""
+    `mysql_port` and `redis_port` (those of a proxy, say; None: the real ones). Port 0 stands for a free one."""
 
     def __init__(self, cluster: Cluster, role: str, name: str, *, mqtt: Address, ws: Address, http: Address) -> None:
         super().__init__(name, cluster.logs / f"{name}.log")
         self.role, self._cluster = role, cluster
-        self.mqtt, self.ws, self.http = mqtt, ws, http
+        self.mqtt, self.ws, self.http = _with_port(mqtt), _with_port(ws), _with_port(http)
         self.mysql_port: int | None = None
         self.redis_port: int | None = None
         self.settings: dict[str, object] = {}
@@ -85,6 +84,11 @@ class Aldis(Process):
             **self.settings,
         }
         return environment(given)
+
+
+def _with_port(address: Address) -> Address:
+    host, port = address
+    return host, port or free_port()
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -29,10 +30,26 @@ def program(name: str) -> str:
     return found
 
 
+_PORTS = range(16_384, 32_768)
+"""Below those that the system gives to whoever connects to somewhere (ip(7), `ip_local_port_range`): a program that is
+started again finds its port as it left it."""
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port of 127.0.0.1 for TCP that nobody has now. It is ours until this process ends: whoever else asks this way
+    gets another one, also while nobody listens there. What holds it is the port of UDP with the same number."""
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311 - no secret
+        sign = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            sign.bind(("127.0.0.1", port))
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            sign.close()
+        else:
+            _reserved.append(sign)
+            return port
 
 
 class Process:

@@ -25,6 +25,7 @@ import psutil
 import yaml
 
 from aldis.config.settings import PROFILES
+from scripts.processes import free_port
 from tests.wire import PATIENCE, Address, Client, TcpStream, WebSocketStream
 
 ALDIS = Path(sys.executable).with_name("aldis")
@@ -52,7 +53,7 @@ def _accounts_enabled(config: str | Path) -> bool:
 
 
 class Aldis:
-    """One server in one folder. Its ports are chosen at the first start and stay."""
+    """One server in one folder. It has the same ports after a restart."""
 
     def __init__(
         self,
@@ -66,9 +67,9 @@ class Aldis:
         self.settings = dict(settings or {})
         self.has_accounts = _accounts_enabled(config)
         self.ended = False
-        self.mqtt: Address = ("127.0.0.1", 0)
-        self.ws: Address = ("127.0.0.1", 0)
-        self.http: Address = ("127.0.0.1", 0)
+        self.mqtt: Address = ("127.0.0.1", free_port())
+        self.ws: Address = ("127.0.0.1", free_port())
+        self.http: Address = ("127.0.0.1", free_port())
         self.data = data or folder / "data"
         self.authority: Path | None = None
         """The CA certificate of a server that talks HTTPS."""
