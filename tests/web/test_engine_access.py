@@ -47,7 +47,12 @@ def test_a_short_lived_token_is_renewed(tmp_path: Path, browser: Browser) -> Non
             other = Person(server, bob).online("robot")
             for round in range(4):
                 one.page.wait_for_timeout(2_200)
+                refreshes: list[str] = []
+                count = lambda asked: "/v1/token/refresh" in asked.url and refreshes.append(asked.url)  # noqa: B023, E731
+                one.page.on("request", count)
                 one.page.evaluate("() => Promise.all([1, 2, 3, 4].map(() => chat.devices()))")
+                one.page.remove_listener("request", count)
+                assert len(refreshes) == 1, "one at a time, for all who wait for it"
                 one.device.line.cut(), one.device.line.mend()
                 one.act("tryNow")
                 one.online()

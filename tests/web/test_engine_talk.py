@@ -29,6 +29,7 @@ def test_register_befriend_write_and_read(server: Aldis, device: Devices) -> Non
     one.act("register", {"user": "anna", "password": PASSWORD, "name": "Anna A."})
     other.act("register", {"user": "bela", "password": PASSWORD, "name": ""})
     one.online(), other.online()
+    assert len(one.page.workers) == 1, "time goes on in the background as well"
     one.until(lambda: one.state["me"]["name"] == "Anna A.")
     one.act("requestFriend", "bela")
     assert [asked["user"] for asked in one.state["requests"]["outgoing"]] == ["bela"]
