@@ -217,6 +217,19 @@ def test_a_dead_link_is_noticed_when_somebody_looks(server: Aldis, device: Devic
         one.until(lambda: one.texts(bob) == ["hello?"])
 
 
+def test_a_dead_link_is_noticed_when_the_browser_doubts_it(server: Aldis, device: Devices) -> None:
+    alice, _ = two(server)
+    one = login(device(), alice)
+    one.page.evaluate("() => dispatchEvent(new Event('offline'))")
+    one.page.wait_for_timeout(6_000)
+    assert one.state["link"]["state"] == "online", "a doubt alone ends nothing"
+    with one.device.watch.away():
+        one.device.line.silence()
+        one.page.evaluate("() => dispatchEvent(new Event('offline'))")
+        one.until(lambda: one.state["link"]["state"] != "online", patience=15)
+        one.device.line.mend()
+
+
 def _chromium(user_data: Path) -> list[psutil.Process]:
     """The processes of the browser that keeps its data there."""
     found = []

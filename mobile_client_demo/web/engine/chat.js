@@ -56,6 +56,7 @@ export class Chat extends EventTarget {
     this.#tabs = new Tabs(newId());
     this.#tabs.onleave = () => this.#left();
     addEventListener("online", () => this.#account?.link.now());
+    addEventListener("offline", () => this.#account?.link.check());
     if (await this.#tabs.claim()) await this.#enter();
     else this.#become("elsewhere", null);
   }

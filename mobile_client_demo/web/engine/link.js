@@ -63,7 +63,12 @@ export class Link {
   now() {
     if (!this.#running) return;
     if (this.#client === null) void this.#connect();
-    else if (this.state.state === "online") this.#probe();
+    else this.check();
+  }
+
+  /** The browser doubts that there is a network: an open connection has five seconds to show that it is alive. */
+  check() {
+    if (this.state.state === "online") this.#probe();
   }
 
   get online() {
