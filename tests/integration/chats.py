@@ -73,15 +73,20 @@ class Chat(Terminal):
         super().__init__(
             words(server, folder, user, *more), columns=columns, rows=rows, environment=given, folder=folder
         )
+        self.user = user
         if online:
-            self.shows("online")
-            self.until(lambda: not self.text.startswith(f"{user} \u2013 1 contacts"), "the contacts")
+            self.comes_online()
 
     def __enter__(self) -> Chat:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def comes_online(self) -> None:
+        """The contacts come a moment later."""
+        self.shows("online")
+        self.until(lambda: not self.text.startswith(f"{self.user} \u2013 1 contacts"), "the contacts")
 
     def open(self, user: str) -> None:
         self.type(f"/chat {user}\r")

@@ -92,6 +92,7 @@ def test_the_mode_changes_with_messages_in_the_journal(tmp_path: Path) -> None:
         for node in cluster.nodes:
             node.restart()
         sent += say(5)
+        soon(lambda: waiting(cluster) == 0)  # what is stored is removed a moment later
         with ann.online("phone") as phone:
             cluster.mysql.stop()
             sent += [phone.say(bob, {"id": number, "body": "x"}) for number in range(20)]

@@ -98,7 +98,7 @@ def test_a_device_that_was_kicked_logs_in_again_and_goes_on(server: Aldis, tmp_p
     with Chat(server, tmp_path, ada, environment={"CHAT_PASSWORD": ""}, online=False) as chat:
         chat.shows(f"Password of {ada}:")
         chat.type(f"{PASSWORD}\r")
-        chat.shows("● online")
+        chat.comes_online()
         chat.open(bob)
         device = account_of(tmp_path, ada).name
         token = server.login(ada, "other")
@@ -106,7 +106,7 @@ def test_a_device_that_was_kicked_logs_in_again_and_goes_on(server: Aldis, tmp_p
         chat.shows("is over", "to log in again:")
         assert chat.is_clean or chat.raw.endswith(b": "), "the password is asked for on the normal screen"
         chat.type(f"{PASSWORD}\r")
-        chat.shows("● online")
+        chat.comes_online()
         chat.open(bob)
         chat.say("still me")
         chat.until(lambda: "still me ✓" in chat.text, "the tick")

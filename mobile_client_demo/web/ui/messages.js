@@ -135,6 +135,7 @@ export class Messages extends Component {
   }
 
   onScroll() {
+    if (!this.box) return; // told a moment after the conversation was closed
     const { scrollTop, scrollHeight, clientHeight } = this.box;
     const rows = this.rows();
     const [from, end] = this.window(rows);
