@@ -116,7 +116,8 @@ def test_a_message_is_answered_stored_and_delivered_everywhere(cluster: Cluster)
             again = phone.say(bob, {"id": 7, "body": "message 7"})
             assert again == sent[7]
     soon(lambda: figure(cluster.nodes[0], "length") == 0)
-    assert sum(figure(node, "shards_stored_here") for node in cluster.nodes) == 4
+    # a node that was kept waiting may have lost a lease for a moment
+    soon(lambda: sum(figure(node, "shards_stored_here") for node in cluster.nodes) == 4)
 
 
 def test_redis_is_killed_and_has_kept_what_was_acknowledged(cluster: Cluster) -> None:

@@ -23,7 +23,8 @@ PATIENCE = 40_000
 expect.set_options(timeout=PATIENCE)
 
 _AWAY = re.compile(
-    r"net::ERR_|WebSocket connection to '[^']*' failed|WebSocket is closed before|Failed to load resource: net::"
+    r"net::ERR_|WebSocket connection to '[^']*' failed|WebSocket is (closed before|already in CLOSING or CLOSED)"
+    r"|Failed to load resource: net::"
 )
 """What the browser itself writes when there is no network or no server; no page can keep it from that."""
 

@@ -272,15 +272,14 @@ def test_a_whole_browser_is_killed(tmp_path: Path, browser: Browser) -> None:
             for process in _chromium(profile):
                 process.send_signal(signal.SIGKILL)
             page = start()
+        shown = "(peer) => chat.conversation(peer).items.map((item) => item.text)"
+        page.evaluate("(peer) => chat.openConversation(peer)", bob)
         deadline = time.monotonic() + 40
-        while True:
-            items = page.evaluate("(peer) => chat.conversation(peer).items.map((item) => item.text)", bob)
-            if page.evaluate("() => chat.state.waiting") == 0 and len(items) >= 150:
-                break
-            assert time.monotonic() < deadline, items
+        while page.evaluate("() => chat.state.waiting") or len(page.evaluate(shown, bob)) < 150:
+            assert time.monotonic() < deadline, page.evaluate(shown, bob)
+            page.evaluate("(peer) => chat.loadOlder(peer)", bob)
             page.wait_for_timeout(50)
-        page.evaluate("(peer) => chat.loadOlder(peer)", bob)
-        items = page.evaluate("(peer) => chat.conversation(peer).items.map((item) => item.text)", bob)
+        items = page.evaluate(shown, bob)
         assert [text for text in items if text.startswith("in")] == incoming
         assert [text for text in items if text.startswith("out")] == outgoing
         page.context.close()

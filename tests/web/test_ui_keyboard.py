@@ -53,6 +53,16 @@ def test_a_walk_through_by_keys_alone(device: MakeDevice) -> None:
     expect(page.get_by_role("heading", name="Choose a conversation")).to_be_visible()
 
 
+def test_keys_may_be_faster_than_the_drawing(device: MakeDevice) -> None:
+    shown = stage(device, wide=True).scene("everyday", "#/c/anna.berg")
+    shown.page.evaluate("""() => {
+        const how = {altKey: true, bubbles: true, cancelable: true};
+        for (const key of [...Array(4).fill("ArrowDown"), "ArrowUp"])
+            document.body.dispatchEvent(new KeyboardEvent("keydown", {key, ...how}));
+    }""")
+    expect(shown.page.get_by_role("region", name="Conversation: Greenhouse")).to_be_visible()
+
+
 def test_a_sheet_holds_the_focus_and_gives_it_back(device: MakeDevice) -> None:
     shown = stage(device, wide=True).scene("everyday", "#/c/anna.berg")
     page, key = shown.page, shown.page.keyboard

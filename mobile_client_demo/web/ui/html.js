@@ -1,18 +1,5 @@
 /** The one place that knows which library draws. Everything else imports from here. */
-import {
-  Component,
-  createContext,
-  h,
-  html,
-  render,
-  useCallback,
-  useContext,
-  useEffect,
-  useLayoutEffect,
-  useMemo,
-  useRef,
-  useState,
-} from "../vendor/htm-preact.esm.js";
+import { h } from "../vendor/htm-preact.esm.js";
 
 export {
   Component,
@@ -27,7 +14,7 @@ export {
   useMemo,
   useRef,
   useState,
-};
+} from "../vendor/htm-preact.esm.js";
 
 /** Several children with one key. */
 export const Fragment = ({ children }) => children;

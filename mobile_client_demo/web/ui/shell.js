@@ -4,7 +4,7 @@ import { Conversation } from "./conversation.js";
 import { Empty } from "./empty.js";
 import { html, useEffect } from "./html.js";
 import { List } from "./list.js";
-import { back, go, openConversation, usePlace } from "./router.js";
+import { back, go, here, openConversation, usePlace } from "./router.js";
 import { Sheets } from "./sheets.js";
 
 export function Shell({ state }) {
@@ -20,7 +20,7 @@ export function Shell({ state }) {
   }, [chat, open]);
   useEffect(() => () => void Promise.resolve(chat.openConversation(null)).catch(() => {}), [chat]);
 
-  useShortcuts(state, place);
+  useShortcuts(state.contacts);
 
   return html`<main class="shell" data-pane=${open ? "conversation" : "list"}>
     <h1 class="unseen">Aldis</h1>
@@ -33,11 +33,12 @@ export function Shell({ state }) {
 }
 
 /** Keys that work everywhere. All with Ctrl, ⌘ or Alt: letters alone belong to what people write. */
-function useShortcuts(state, place) {
+function useShortcuts(contacts) {
   useEffect(() => {
     const onKey = (event) => {
       const command = event.ctrlKey || event.metaKey;
       if (event.isComposing) return;
+      const place = here(); // not the one last drawn: a key may be faster than the next drawing
       if (command && !event.altKey && event.key.toLowerCase() === "k") {
         event.preventDefault();
         if (place.sheet.length) return;
@@ -48,11 +49,11 @@ function useShortcuts(state, place) {
         event.preventDefault();
         if (!place.sheet.length) go({ user: place.user, sheet: ["help"] });
       } else if (event.altKey && !command && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
-        if (place.sheet.length || !state.contacts.length) return;
+        if (place.sheet.length || !contacts.length) return;
         event.preventDefault();
-        const index = state.contacts.findIndex(({ user }) => user === place.user);
+        const index = contacts.findIndex(({ user }) => user === place.user);
         const step = event.key === "ArrowDown" ? 1 : -1;
-        const next = state.contacts[index < 0 ? 0 : index + step];
+        const next = contacts[index < 0 ? 0 : index + step];
         if (next) openConversation(next.user);
       } else if (event.key === "Escape" && !event.defaultPrevented && !place.sheet.length && place.user) {
         event.preventDefault();
@@ -61,5 +62,5 @@ function useShortcuts(state, place) {
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
-  }, [state.contacts, place.user, place.sheet.length]);
+  }, [contacts]);
 }
