@@ -68,6 +68,8 @@ class FileMessage:
             except binascii.Error as error:
                 raise ValueError("the key of the file is not base64") from error
         texts = [fields.get(name) for name in ("file_id", "name", "mime", "sha256")]
+        if any(isinstance(text, str) and not _is_utf8(text) for text in texts):
+            raise ValueError("half a character, of which no file and no line can be made")
         sizes = [fields.get(name) for name in ("size", "stored")]
         if not all(isinstance(text, str) for text in texts) or not all(type(size) is int for size in sizes):
             raise ValueError("not a file message")
@@ -76,6 +78,15 @@ class FileMessage:
         name = os.path.basename(name.replace("\\", "/")).replace("\0", "")
         name = "file" if not name.strip(".") else name
         return cls(file_id, name, int(sizes[0] or 0), mime, int(sizes[1] or 0), sha256, key)
+
+
+def _is_utf8(text: str) -> bool:
+    """JSON can write one half of a surrogate pair, and Python reads it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class FileTrouble(Exception):
@@ -122,7 +133,7 @@ def send_file(
         except (BrokenPipeError, ConnectionResetError):
             sha256 = ""  # refused before the end: the answer says why
         answer = connection.getresponse()
-        document = json.loads(answer.read())
+        told = answer.read()
     except http.client.HTTPException as error:
         raise Garbled(f"POST /v1/files: {type(error).__name__}") from error
     except OSError as error:
@@ -130,10 +141,22 @@ def send_file(
     finally:
         source.close()
         connection.close()
-    if answer.status != 201:
-        title, detail = str(document.get("title")), str(document.get("detail"))
-        raise Refused("POST /v1/files", answer.status, title, detail, True)
-    return FileMessage(document["file_id"], path.name, size, mime, stored, sha256, key)
+    return FileMessage(_file_id(answer.status, answer.reason, told), path.name, size, mime, stored, sha256, key)
+
+
+def _file_id(status: int, reason: str, told: bytes) -> str:
+    """Out of the answer to an upload, which may be that of a proxy. Raises `Refused`, `Garbled`."""
+    try:
+        document = json.loads(told)
+    except ValueError:
+        document = None
+    fields = document if isinstance(document, dict) else {}
+    if status != 201:
+        title, detail = str(fields.get("title") or reason), str(fields.get("detail") or "")
+        raise Refused("POST /v1/files", status, title, detail, bool(fields))
+    if not isinstance(fields.get("file_id"), str):
+        raise Garbled("POST /v1/files: the answer names no file")
+    return str(fields["file_id"])
 
 
 def part_of(message: FileMessage, target: Path) -> Path:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 import tracemalloc
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,8 @@ from aldis.mobile_client_demo.file_encryption import (
     encrypted_size,
     nonce,
 )
-from aldis.mobile_client_demo.files import FileMessage
+from aldis.mobile_client_demo.files import FileMessage, send_file
+from aldis.mobile_client_demo.rest import Garbled, Login, Refused, Rest
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "encryption.md"
 KEY = FileKey(bytes(range(32)))
@@ -146,3 +149,36 @@ def test_a_name_in_a_message_names_no_place() -> None:
     for name, kept in {"../../a": "a", "C:\\x\\b": "b", "..": "file", "": "file", "/": "file"}.items():
         message = FileMessage("a" * 32, name, 1, "text/plain", 1, "b" * 64, None)
         assert FileMessage.read(message.body()).name == kept
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "kind", "said"),
+    [
+        (413, b"<html>too large</html>", Refused, "413"), (502, b"", Refused, "502"), (404, b"[]", Refused, "404"),
+        (413, b'{"title":"too large","detail":"x"}', Refused, "too large (x)"),
+        (201, b"<html>", Garbled, "names no file"), (201, b"{}", Garbled, "names no file"),
+    ],
+)  # fmt: skip
+def test_what_is_no_answer_of_this_api_to_an_upload(
+    tmp_path: Path, status: int, told: bytes, kind: type[Exception], said: str
+) -> None:
+    """A proxy in front has words of its own."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(told)))
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    path = tmp_path / "note"
+    path.write_bytes(b"hello")
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        rest = Rest(f"http://127.0.0.1:{server.server_port}", timeout=5)
+        with pytest.raises(kind, match=re.escape(said)):
+            send_file(rest, Login("ada", "phone", "a", "r"), path, "bob", mime="text/plain")
