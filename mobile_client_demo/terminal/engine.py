@@ -13,7 +13,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from aldis.mobile_client_demo.bot import Bot, Handle, Message, NotAllowed, NotTaken, OutboxFull, SendFailed, Stopped
 from aldis.mobile_client_demo.bot.access import Access, NoLogin
@@ -109,7 +108,7 @@ class Engine:
             case e.SayRead(peer, mid):
                 self._orders.put(lambda: self._say_read(peer, mid))
             case e.SendFile(to, path):
-                self._transfers.send(to, Path(path).expanduser(), lambda file: self._send_file(to, file))
+                self._transfers.send(to, path, lambda file: self._send_file(to, file))
             case e.Save(file, path):
                 self._transfers.save(file, path)
             case e.Cancel(number):

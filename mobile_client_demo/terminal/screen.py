@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Protocol
 
 from prompt_toolkit.application import Application
@@ -31,6 +30,7 @@ from aldis.mobile_client_demo.terminal.look import Fragments, Look
 from aldis.mobile_client_demo.terminal.painting import LIST, NARROW, hints, lower, page_rows, upper
 from aldis.mobile_client_demo.terminal.state import State, pointed
 from aldis.mobile_client_demo.terminal.text import fit
+from aldis.mobile_client_demo.terminal.transfers import typed_path
 from aldis.mobile_client_demo.terminal.update import update
 
 TICK = 0.5
@@ -79,7 +79,7 @@ class _Completer(Completer):
 
 def listing(folder: str) -> list[tuple[str, bool]]:
     try:
-        with os.scandir(Path(folder or ".").expanduser()) as entries:
+        with os.scandir(typed_path(folder or ".")) as entries:
             return [(entry.name, entry.is_dir()) for entry in entries]
     except OSError:
         return []

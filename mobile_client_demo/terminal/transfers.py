@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import mimetypes
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from aldis.mobile_client_demo.bot.access import Access, NoLogin
@@ -14,6 +16,8 @@ from aldis.mobile_client_demo.files import FileMessage, FileTrouble, Progress, f
 from aldis.mobile_client_demo.rest import Refused, RestError
 from aldis.mobile_client_demo.terminal.events import Event, Moved, Told
 from aldis.mobile_client_demo.terminal.text import plain
+
+logger = logging.getLogger(__name__)
 
 EVERY = 0.1
 """Seconds between two looks at how far it is."""
@@ -31,9 +35,16 @@ class Transfers:
         self._access, self._post = access, post
         self._count, self._cancelled = 0, set[int]()
         self._lock, self._room = threading.Lock(), threading.Semaphore(MOST)
+        self._targets = set[Path]()
+        """What is being written: none of it is there yet."""
 
-    def send(self, to: str, path: Path, then: Callable[[FileMessage], None]) -> None:
+    def send(self, to: str, typed: str, then: Callable[[FileMessage], None]) -> None:
         """`then` is called when the server has it."""
+        try:
+            path = typed_path(typed)
+        except OSError as error:
+            self._post(Told(f"{typed}: {error.strerror}", bad=True))
+            return
         mime = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
         def work(progress: Progress) -> None:
@@ -43,7 +54,9 @@ class Transfers:
 
     def save(self, file: FileMessage, path: str) -> None:
         try:
-            target = target_of(file, path)
+            with self._lock:
+                target = target_of(file, path, self._targets)
+                self._targets.add(target)
         except OSError as error:
             self._post(Told(f"{path}: {error.strerror}", bad=True))
             return
@@ -52,7 +65,11 @@ class Transfers:
             self._access.call(lambda rest, login: fetch_file(rest, login, file, target, progress=progress))
             self._post(Told(f"saved as {target}"))
 
-        self._start(file.name, False, work)
+        def over() -> None:
+            with self._lock:
+                self._targets.discard(target)
+
+        self._start(file.name, False, work, over)
 
     def cancel(self, number: int) -> None:
         self._cancelled.add(number)
@@ -60,7 +77,9 @@ class Transfers:
     def cancel_all(self) -> None:
         self._cancelled.update(range(self._count + 1))
 
-    def _start(self, name: str, sending: bool, work: Callable[[Progress], None]) -> None:
+    def _start(
+        self, name: str, sending: bool, work: Callable[[Progress], None], over: Callable[[], None] = lambda: None
+    ) -> None:
         with self._lock:
             self._count += 1
             number = self._count
@@ -89,18 +108,31 @@ class Transfers:
             except (RestError, FileTrouble, CannotDecrypt, NoLogin, OSError) as error:
                 kept = "" if sending else "; /save goes on where it broke off"
                 self._post(Told(f"{name}: {error}{kept}", bad=True))
+            except Exception as fault:
+                logger.exception("a transfer failed")
+                self._post(Told(f"{name}: {fault}", bad=True))
             finally:
+                over()
                 self._post(Moved(number, name, sending, 0, 0, ended=True))
 
         threading.Thread(target=run, name=f"transfer-{number}", daemon=True).start()
 
 
-def target_of(file: FileMessage, path: str) -> Path:
-    """Where a file goes: never over another one, nor, under a name that its sender chose, where names have power."""
-    place = Path(path).expanduser() if path else Path.cwd()
+def typed_path(text: str) -> Path:
+    """Raises `OSError` for the home of somebody whom this machine does not know."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, "there is no such home") from error
+
+
+def target_of(file: FileMessage, path: str, taken: Collection[Path] = ()) -> Path:
+    """Where a file goes: never over another one, there or `taken`, nor, under a name that its sender chose, where names
+    have power."""
+    place = typed_path(path) if path else Path.cwd()
     target = place / safe_name(file.name) if place.is_dir() else place
     count = 1
-    while target.exists():
+    while target.exists() or target in taken:
         count += 1
         target = target.with_name(f"{Path(target.name).stem.removesuffix(f' ({count - 1})')} ({count}){target.suffix}")
     return target

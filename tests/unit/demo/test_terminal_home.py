@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import queue
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
 from aldis.mobile_client_demo.files import FileMessage
-from aldis.mobile_client_demo.rest import Login
+from aldis.mobile_client_demo.rest import Login, Refused
+from aldis.mobile_client_demo.terminal import events as e
 from aldis.mobile_client_demo.terminal.archive import Archive, line_of
 from aldis.mobile_client_demo.terminal.home import Home, InUse, default_folder
 from aldis.mobile_client_demo.terminal.places import Place, beside, mqtt_place, server_url
+from aldis.mobile_client_demo.terminal.screen import listing
 from aldis.mobile_client_demo.terminal.state import Line
-from aldis.mobile_client_demo.terminal.transfers import safe_name, target_of
+from aldis.mobile_client_demo.terminal.transfers import Transfers, safe_name, target_of
 
 SERVER = "http://127.0.0.1:8000"
 
@@ -152,3 +157,54 @@ def test_a_file_never_goes_over_another(tmp_path: Path) -> None:
     assert target_of(file, str(tmp_path / "else")) == tmp_path / "else"
     long = safe_name("x" * 500 + ".jpeg")
     assert len(long.encode()) <= 240 and long.endswith(".jpeg")
+
+
+def test_two_files_of_one_name_that_are_fetched_at_once_do_not_meet(tmp_path: Path) -> None:
+    going, told, through = threading.Barrier(3, timeout=5), [], threading.Semaphore(0)
+
+    class Slow:
+        def call(self, work: object) -> None:
+            going.wait()  # both are under way before either has a file
+            raise Refused("GET", 404, "gone", "", True)
+
+    def post(event: e.Event) -> None:
+        told.append(event)
+        if isinstance(event, e.Moved) and event.ended:
+            through.release()
+
+    transfers = Transfers(Slow(), post)  # type: ignore[arg-type]
+    for mark in "ab":
+        transfers.save(FileMessage(mark, "photo.jpg", 1, "", 1, "", None), str(tmp_path))
+    assert transfers._targets == {tmp_path / "photo.jpg", tmp_path / "photo (2).jpg"}
+    going.wait()
+    assert all(through.acquire(timeout=5) for _ in "ab")
+    assert not transfers._targets and sum(isinstance(one, e.Told) for one in told) == 2
+
+
+def test_a_home_that_there_is_not_and_any_other_fault_are_told(tmp_path: Path) -> None:
+    class Broken:
+        def call(self, work: object) -> None:
+            raise ValueError("nobody has thought of this")
+
+    events: queue.Queue[e.Event] = queue.Queue()
+    transfers = Transfers(Broken(), events.put)  # type: ignore[arg-type]
+    file = FileMessage("f", "a", 1, "", 1, "", None)
+    transfers.send("bob", "~nobody-of-that-name/x", lambda _: None)
+    transfers.save(file, "~nobody-of-that-name/x")
+    for _ in range(2):
+        told = events.get(timeout=5)
+        assert isinstance(told, e.Told) and told.bad and "there is no such home" in told.text
+    assert listing("~nobody-of-that-name/") == []
+    transfers.save(file, str(tmp_path))
+    assert isinstance(events.get(timeout=5), e.Moved) and isinstance(events.get(timeout=5), e.Moved)
+    told = events.get(timeout=5)
+    assert isinstance(told, e.Told) and "nobody has thought of this" in told.text
+
+
+def test_a_file_message_of_which_no_line_can_be_made_is_a_line_that_says_so(archive: Archive) -> None:
+    for name in ("file_id", "name", "mime", "sha256"):
+        fields = {"file_id": "f", "name": "n", "mime": "m", "sha256": "s", "size": 1, "stored": 1} | {name: "\ud800"}
+        half = line_of(mine=False, mid=1, id="", ts=1, kind="file", body=json.dumps(fields))
+        assert half.file is None and "half a character" in half.problem
+        archive.arrived("bob", half)
+    assert [one.mid for one in archive.lines("bob")] == [1]
