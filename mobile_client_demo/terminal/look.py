@@ -16,8 +16,8 @@ _ASCII = str.maketrans(
     {"…": "...", "✓": "+", "✗": "x", "─": "-", "│": "|", "●": "*", "○": "o", "↑": "^", "↓": "v", "█": "#", "░": ".",
      "·": "-", "–": "-", "’": "'", "\ufffd": "?"}
 )  # fmt: skip
-_LATEST = 253_402_300_799_000
-"""The last millisecond of the year 9999, beyond which there are no dates."""
+_LATEST = 253_402_214_400_000
+"""The last day of the year 9999 but one, beyond which there are no dates in some places."""
 
 
 @dataclass(frozen=True, slots=True)

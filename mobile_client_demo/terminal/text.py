@@ -112,7 +112,7 @@ def padded(text: str, cells: int, end: str = "…") -> str:
 @lru_cache(4_096)
 def wrapped(text: str, cells: int) -> tuple[str, ...]:
     """Lines that are no wider, broken at spaces where there are some; what is too long for a line is broken anywhere.
-    `cells` is at least 2."""
+    One letter that is wider than `cells` has a line of its own: windows may be narrow for a moment."""
     return tuple(piece for line in text.split("\n") for piece in _wrapped_line(line.rstrip(" "), cells))
 
 
@@ -124,7 +124,7 @@ def _wrapped_line(line: str, cells: int) -> list[str]:
         used += get_cwidth(letter)
         if letter == " ":
             space = place
-        if used > cells:
+        if used > cells and place > start:
             end = space if space > start else place
             pieces.append(line[start:end].rstrip(" "))
             start = place = end + 1 if end == space else end

@@ -1,6 +1,8 @@
 """Nothing that others wrote moves the cursor, hides or turns around; and everything fits where it stands."""
 
+import re
 import unicodedata
+from datetime import timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -75,6 +77,11 @@ def test_wrapped_lines_fit_and_nothing_is_lost(text: str, cells: int) -> None:
     assert "".join("".join(pieces).split()) == "".join(text.split())
 
 
+@pytest.mark.parametrize("cells", [-3, 0, 1])
+def test_where_there_is_no_room_wrapping_ends_all_the_same(cells: int) -> None:
+    assert wrapped("日本 ab", cells) == ("日", "本", "a", "b")
+
+
 def test_it_is_broken_at_spaces_where_there_are_some() -> None:
     assert wrapped("one two three", 7) == ("one two", "three")
     assert wrapped("abcdefgh ij", 4) == ("abcd", "efgh", "ij")
@@ -115,3 +122,10 @@ def test_sizes() -> None:
     assert [size(count) for count in (0, 999, 1_000, 91_124, 999_999_999, 3 * 10**12)] == [
         "0 B", "999 B", "1.0 kB", "91.1 kB", "1000 MB", "3000 GB"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("hours", [-12, 0, 14])
+def test_every_number_is_some_moment_everywhere(hours: int) -> None:
+    look = Look(zone=timezone(timedelta(hours=hours)))
+    for ts in (-1, 0, 2**53 - 1):
+        assert re.fullmatch(r"\d\d:\d\d", look.clock(ts)) and look.day(ts) and look.seen(ts, ts)
