@@ -45,6 +45,10 @@ _EXPECTED_ENDS = frozenset({CloseReason.CLIENT_DISCONNECTED, CloseReason.TAKEN_O
 
 STARTING = "starting"
 
+STOOD_STILL = 1.0
+"""Seconds by which one tick is late when the whole process has stood still: a suspended machine, a frozen container.
+Shorter than the shortest keep alive."""
+
 
 class Node:
     """One connector. Everything here runs in one event loop.
@@ -88,6 +92,8 @@ class Node:
         self._dirty: set[Connection] = set()
         self._ticker: asyncio.TimerHandle | None = None
         self._due: float | None = None
+        self._late = False
+        self._awake_since = self.now
         self._background = Background()
         self._said = Occasional()
 
@@ -118,7 +124,7 @@ class Node:
     def _tick(self) -> None:
         self.now = self._loop.time()
         if self._due is not None:
-            self.figures.lag.observe(max(0.0, self.now - self._due))
+            self._noticed(max(0.0, self.now - self._due))
         self._due = self.now + GRAIN
         self._ticker = self._loop.call_later(GRAIN, self._tick)
         self._wheel.turn(self.now)
@@ -127,6 +133,14 @@ class Node:
         self.sessions.expire(self.now)
         self.allowances.turn(self.now)
         self.memory.look(self.now)
+
+    def _noticed(self, lag: float) -> None:
+        """The tick comes so late. A node that always does is busy, and has heard everybody in between."""
+        self.figures.lag.observe(lag)
+        late = lag >= STOOD_STILL
+        if late and not self._late:
+            self._awake_since = self.now
+        self._late = late
 
     def _short_of_memory(self, short: bool) -> None:
         self.door.shut = short
@@ -222,6 +236,9 @@ class Node:
         session = connection.session
         if session is None:
             return None
+        # Nobody could be heard or written to while we stood still; and what came then was noted as of before.
+        connection.heard = max(connection.heard, self._awake_since)
+        connection.congested_since = max(connection.congested_since, self._awake_since)
         if connection.congested and now - connection.congested_since >= self.timeouts.slow_reader:
             connection.end(CloseReason.NOT_READING)
             return None

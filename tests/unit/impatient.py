@@ -40,6 +40,10 @@ class ImpatientLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return super().time() + self._waiting.skipped
 
+    def stand_still(self, seconds: float) -> None:
+        """So long nothing was done, as if the process had been frozen."""
+        self._waiting.skipped += seconds
+
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         future = super().run_in_executor(executor, func, *args)
         self._waiting.threads += 1
