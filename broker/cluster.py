@@ -34,7 +34,7 @@ from aldis.broker.cluster_ports import (
 )
 from aldis.broker.core.packets import Message
 from aldis.broker.core.reasons import CloseReason
-from aldis.broker.elsewhere import SYNC, SYSTEM, Elsewhere
+from aldis.broker.elsewhere import RECENT, SYNC, SYSTEM, Elsewhere
 from aldis.broker.holdings import AT_ONCE, Holdings
 from aldis.broker.inboxes import Inboxes
 from aldis.broker.ownership import Ownership
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SUPERSEDED = "another process has taken this node's name"
-
-_RECENT = 30.0
-"""Seconds of a period in which it is remembered what was committed: no parcel is longer on its way."""
 
 
 class RemoteAnnouncements(Protocol):
@@ -280,7 +277,7 @@ class Cluster:
             else:
                 logger.warning("the link to the other nodes is down: positions are read from the store instead")
         if now >= self._next_period:
-            self._next_period = now + _RECENT
+            self._next_period = now + RECENT
             self._elsewhere.whereabouts.next_period()
         if self.holdings.unregistered and not self._restoring and now >= self._next_restore:
             self._restoring = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -13,7 +14,7 @@ from aldis.broker.cluster import Links
 from aldis.broker.cluster_bus import ClusterBus
 from aldis.broker.cluster_ports import AnyParcel, Attached, Detached, LeftBehind
 from aldis.broker.compose_cluster import links
-from aldis.broker.elsewhere import Elsewhere
+from aldis.broker.elsewhere import RECENT, Elsewhere
 from aldis.broker.inbox_items import live_item
 from aldis.broker.ports import Batch, Bus, Committed, Directory
 from aldis.config.cluster import Cluster as ClusterSettings
@@ -72,15 +73,23 @@ class ToNodes:
         self._elsewhere = Elsewhere(
             way.transfer, way.status, self._background.spawn, max_known_users=settings.max_known_users
         )
+        self._timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
+        self._next_period()
         await self._way.status.open(self)
         await self._way.transfer.open(self)
 
     async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         await self._background.settle(1.0)
         await self._way.transfer.close()
         await self._way.status.close()
+
+    def _next_period(self) -> None:
+        self._elsewhere.whereabouts.next_period()
+        self._timer = asyncio.get_running_loop().call_later(RECENT, self._next_period)
 
     def committed(self, batch: Batch, committed: Committed) -> None:
         for message, stored in zip(batch.messages, committed.stored, strict=True):

@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 CHAT, SYSTEM, SYNC = 1, 2, 3
 """Kinds of an `Inlined` item."""
 
+RECENT = 30.0
+"""Seconds of a period in which it is remembered what was committed (`Whereabouts.next_period`): no parcel is longer on
+its way."""
+
 _MAX_WAITING = 10_000
 """Parcels that wait until it is known where they go; more go to every node."""
 
