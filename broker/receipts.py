@@ -121,6 +121,8 @@ class Receipts:
         readers = [one for one in self._behind if one.closed is not None or not one.congested]
         self._behind.difference_update(readers)
         self._send_states_again(readers)
+        if self._later:
+            self._later = {one for one in self._later if one.closed is None}
 
     def _send_states_again(self, connections: Iterable[Connection]) -> None:
         for connection in connections:
@@ -147,6 +149,8 @@ class Receipts:
         than what will be read, and a receipt never falls back. While the store is unavailable it is tried again with
         every tick. Where the store knows more than the user's other connections were told, they are told, too: what is
         told once to the user is not told again."""
+        if connection.closed is not None:
+            return  # nobody would forget what is noted here for its user
         newer: set[tuple[str, str]] = set()
         others = user in self._told
         told = self._told.setdefault(user, {})

@@ -70,6 +70,38 @@ async def test_who_comes_back_is_told_again_and_what_was_told_before_is_forgotte
         await until(lambda: not receipts._told)
 
 
+async def test_who_is_gone_before_receipts_were_read_leaves_nothing_behind() -> None:
+    async with chatting(FRIENDS) as chat:
+        ann, ben = await chat.person("ann", clean=False), await chat.person("ben")
+        await said_and_taken(ann, ben)
+        inboxes = chat.node.inboxes
+        assert inboxes is not None
+        ann.close()
+        await until(lambda: not inboxes.receipts._told.get("ann"))
+        again = await chat.dial()
+        again.send(packets.connect("phone", user="ann", clean=False), packets.DISCONNECT)
+        await again.closed()
+        await asyncio.sleep(1.0)  # whatever was spawned has had its turn
+        assert "ann" not in inboxes.receipts._told
+
+
+async def test_who_is_gone_while_a_commit_stands_still_is_not_kept_for_its_end() -> None:
+    """A client that comes again and again during an outage would pile up."""
+    async with nodes(FRIENDS) as made:
+        ann, ben = await made[0].person("ann"), await made[1].person("ben")
+        await said_and_taken(ann, ben)
+        inboxes = made[0].node.inboxes
+        assert inboxes is not None
+        made.store.gate.clear()
+        ann.say("ben", {"id": 2, "body": 2}, id=2)
+        await made.store.attempted(made.store.attempts + 1)
+        (phone,) = [one for one in made[0].node.connections if one.session is not None]
+        await inboxes.receipts.send_states(phone, "ann")
+        assert inboxes.receipts._later == {phone}
+        ann.close()
+        await until(lambda: not inboxes.receipts._later)
+
+
 class Slow(Store):
     """Its receipts are read when it is told so; until then it refuses, or everybody who asks waits at a gate."""
 
