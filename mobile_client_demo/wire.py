@@ -101,7 +101,8 @@ def _document(payload: bytes | bytearray) -> dict[str, Any]:
 
     try:
         document = json.loads(payload, object_pairs_hook=unique)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        # what is nested too deeply for us would else come again for ever
         raise WireError(f"the payload is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise WireError("the payload is not a JSON object")

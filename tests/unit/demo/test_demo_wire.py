@@ -93,3 +93,9 @@ SYNC = {**ITEM, "to": "alice", "device": "d", "message": {}}
 def test_a_packet_outside_the_contract_is_named(topic, document, flags, complaint):
     with pytest.raises(WireError, match=complaint):
         arrived(topic, document, **flags)
+
+
+def test_what_is_nested_too_deeply_for_us_is_outside_the_contract_too():
+    deep = "[" * 5_000 + "]" * 5_000
+    with pytest.raises(WireError, match="not JSON"):
+        parse("me", "inbox/me/chat/bob", f'{{"n":1,"mid":1,"ts":1,"body":{deep}}}'.encode(), qos=1, retain=False)
