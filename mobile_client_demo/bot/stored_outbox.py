@@ -42,10 +42,14 @@ class StoredOutbox(Outbox):
     def put(
         self, to: str, fields: dict[str, Any], *, ordered: bool, id: str = "", cause: int | None = None
     ) -> Outgoing:
-        """A message that is on disk. One that is there already under this `id` is given back, and nothing is changed.
+        """A message that is on disk. One that is there already under this `id` is given back, and nothing is changed;
+        but one settled in an earlier run leaves again, so that whoever waits for its answer gets the first one.
         Raises `OutboxFull`."""
         known = self.message(id) if id else None
         if known is not None:
+            if not known.answers and known.id not in self._waiting:
+                self.leaving(known)
+                self._queue.append(known)
             return known
         if len(self._waiting) >= self._limit:
             raise OutboxFull(f"{len(self._waiting)} messages wait to be sent")

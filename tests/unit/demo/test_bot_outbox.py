@@ -115,11 +115,33 @@ def test_a_message_that_an_item_has_caused_is_known_until_the_item_is_handled(fi
     disk.close()
     disk, box = opened(file)
     assert list(box.departing()) == []
-    assert put(box, "another nonce", id="p-7.0.1", cause=7).content["body"] == "x"
-    assert list(box.departing()) == []
+    again = put(box, "another nonce", id="p-7.0.1", cause=7)
+    assert again.content["body"] == "x"
+    # Nobody knows any more what it was answered, and whoever sends it again may wait for that.
+    assert ids(box.departing()) == ["p-7.0.1"]
+    assert put(box, id="p-7.0.1", cause=7) is again and list(box.departing()) == []
+    answer(box, again)
+    assert put(box, id="p-7.0.1", cause=7) is again and list(box.departing()) == []
     disk.has_handled(7)
     box.handled(7)
     assert disk.outbox() == [] and box.message("p-7.0.1") is None
+    disk.close()
+
+
+def test_one_that_is_asked_for_again_and_not_answered_before_its_item_is_handled_goes_with_its_answer(file):
+    disk, box = opened(file)
+    first = put(box, id="p-7.0.1", cause=7)
+    list(box.departing())
+    answer(box, first)
+    disk.close()
+    disk, box = opened(file)
+    again = put(box, id="p-7.0.1", cause=7)
+    list(box.departing())
+    disk.has_handled(7)
+    box.handled(7)
+    assert ids(box.waiting()) == ["p-7.0.1"]
+    answer(box, again)
+    assert disk.outbox() == [] and box.message("p-7.0.1") is None and len(box) == 0
     disk.close()
 
 
