@@ -12,6 +12,7 @@ import json
 import logging
 import queue
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 LASTING = 10.0
 """Seconds after which a connection has lasted: the next back-off begins from the shortest."""
 TICK = 0.5
+_USER_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 ENDS = {0: "the connection was lost", NOT_ALLOWED: "not let in"}
 
 
@@ -54,6 +56,9 @@ class Limits:
     """What waits for a handler. The server has 100 unacknowledged items on the way at most, unless told otherwise."""
     events: int = 10_000
     """Receipts and acknowledgements that wait to be worked off."""
+    message: int = 196_608
+    """Bytes of one message; then `send` raises `ValueError`. A server refuses from 65,536 on, unless told otherwise,
+    and ends the connection at 262,144: such a message would go out again and again, and nothing behind it ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ class Core:
         self._disk = Disk(file, target.user, target.device)
         self.prefix = self._disk.prefix
         self._outbox = StoredOutbox(self._disk, limit=limits.outbox)
+        self._largest = limits.message
         self.keys = KeyChest(self._disk, access, target.user)
         self._handles = Handles()
         self._events: queue.Queue[Callable[[], None]] = queue.Queue(limits.events)
@@ -122,11 +128,13 @@ class Core:
 
     def send(self, to: str, fields: dict[str, Any], *, ordered: bool) -> Handle:
         """On disk when it returns. Raises `OutboxFull`, `ValueError`, `Stopped`."""
-        if not to or set(to) & set("/+#"):
+        if not _USER_ID.fullmatch(to):
             raise ValueError(f"not a user id: {to!r}")
         if self.stopping.is_set() and handling.get() is None:
             raise Stopped("the bot was stopped")
-        json.dumps(fields, ensure_ascii=False).encode()  # before anything is stored
+        size = len(json.dumps(fields, ensure_ascii=False).encode())  # before anything is stored
+        if size > self._largest:
+            raise ValueError(f"too long: {size} bytes; send it as a file")
         running = handling.get()
         with self._sending:
             id = "" if running is None else running.next_id(self._disk.prefix)
@@ -223,6 +231,7 @@ class Core:
 
     def _stay(self) -> None:
         """Until the connection is over: works off what comes of it."""
+        ticked = time.monotonic()
         while self._connection is not None:
             if self.stopping.is_set():
                 if not self._reception.thread.is_alive():
@@ -232,15 +241,14 @@ class Core:
                 self._connection.cut()
                 self._down("the server does not answer")
                 return
-            try:
-                event = self._events.get(timeout=TICK)
-            except queue.Empty:
+            with contextlib.suppress(queue.Empty):
+                self._events.get(timeout=TICK)()
+            if time.monotonic() - ticked >= TICK:  # by the clock: where there is always an event, there is no lull
+                ticked = time.monotonic()
                 with self._sending:
                     self._outbox.try_later()
                     self._pump()
                 self._disk.write_notes()
-            else:
-                event()
 
     def _leave(self) -> None:
         connection = self._connection
