@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aldis.bridge.group_commit import GroupCommit
@@ -34,6 +35,8 @@ GOES_ON = "messages are acknowledged by the journal, and neither delivered nor r
 
 _LOOK_EVERY = 0.5
 _SAY_EVERY = 10.0
+_ANSWERS_WITHIN = 5.0
+"""Seconds in which a journal that is there has given this node its part of it."""
 
 
 class JournalSide:
@@ -66,27 +69,39 @@ class JournalSide:
 
     async def emptied(self, seconds: float) -> None:
         """Where this node does not accept into the journal: returns when nothing is in it and nobody else puts anything
-        there, so that no message overtakes one that was accepted before. Raises `StartFailed` after `seconds`."""
+        there, so that no message overtakes one that was accepted before. Raises `StartFailed` after `seconds`; returns
+        if the journal does not answer then: nobody knows what is in it."""
         if self.writer is not None:
             return
         loop = asyncio.get_running_loop()
         begun, said = loop.time(), float("-inf")
-        await self.storer.renewed.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWERS_WITHIN):
+                await self.storer.renewed.wait()
         while True:
-            try:
-                waiting = sum(one.entries for one in await self.journal.lengths())
-            except JournalUnavailable as error:
-                logger.warning("it is not known whether the journal is empty: %s", error)
+            waiting, text = await self._left_in_it()
+            if waiting == 0:
                 return
-            if not waiting and not self.storer.others:
-                return
-            text = f"{waiting} messages are in the journal, and {self.storer.others} other nodes accept into it"
             if loop.time() >= begun + seconds:
+                if waiting is None:
+                    logger.warning("it is not known whether the journal is empty: %s", text)
+                    return
                 raise StartFailed(f"store.accept is commit, but {text} (waited {seconds:g} s)")
             if loop.time() >= said + _SAY_EVERY:
                 said = loop.time()
                 logger.warning("waiting for the journal to be emptied: %s", text)
             await asyncio.sleep(_LOOK_EVERY)
+
+    async def _left_in_it(self) -> tuple[int | None, str]:
+        """Messages in the journal and others that accept into it, None where nobody can say; and what that means."""
+        try:
+            entries = sum(one.entries for one in await self.journal.lengths())
+        except JournalUnavailable as error:
+            return None, str(error)
+        if not self.storer.renewed.is_set():
+            return None, "this node has not got its part of it yet"
+        others = self.storer.others
+        return entries + others, f"{entries} messages are in the journal, and {others} other nodes accept into it"
 
     def counters(self) -> Mapping[str, int]:
         return {f"journal_{name}": count for name, count in self.storer.figures.items()}
