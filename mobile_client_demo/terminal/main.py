@@ -43,14 +43,19 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _chat(options)
     except Wrong as wrong:
-        print(f"aldis chat: {wrong}", file=sys.stderr)
+        _say(f"aldis chat: {wrong}")
         return WRONG
     except (RestError, OSError, NotOurs, InUse, sqlite3.Error) as error:
-        print(f"aldis chat: {error}", file=sys.stderr)
+        _say(f"aldis chat: {error}")
         return FAILED
     except (KeyboardInterrupt, EOFError):
         print(file=sys.stderr)
         return 130
+
+
+def _say(text: str) -> None:
+    """Some of it may be a server's words, to which this terminal must not listen."""
+    print(Look(codec_of(os.environ)).line(text), file=sys.stderr)
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
@@ -102,7 +107,7 @@ def _chat(options: argparse.Namespace) -> int:
         over, code = _run(options, account, rest, login, found or beside(server)[0], tls)
         if not over or options.to or options.listen:
             return code
-        print(f"The login of {user} on {account.device} is over ({over}).", file=sys.stderr)
+        _say(f"The login of {user} on {account.device} is over ({over}).")
         login = _logged_in(rest, account, _password(f"Password of {user}, to log in again: "))
 
 

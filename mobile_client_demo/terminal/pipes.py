@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from aldis.mobile_client_demo.bot import NotTaken
@@ -23,6 +23,10 @@ AHEAD = 500
 """Lines that are read before the server has answered the first of them."""
 
 
+class _Left(Exception):
+    """A signal came while we waited for a line."""
+
+
 class Pipes:
     """`post` is for the engine; then `run`."""
 
@@ -32,7 +36,7 @@ class Pipes:
         self._entered = self._answered = self._failed = 0
         self._queued: set[str] = set()
         self._over = ""
-        self._leave = False
+        self._leave = self._reading = False
         self._deaf = False
 
     # From the engine, in any thread
@@ -41,7 +45,7 @@ class Pipes:
         match event:
             case e.Arrived(peer, line, _) if self._listen and self._to in ("", peer):
                 self._print(peer, line)
-            case e.Queued(peer, line):
+            case e.Queued(_, line) if self._entered:  # before that it is of an earlier run
                 with self._changed:
                     self._queued.add(line.id)
             case e.Settled(peer, id, _, failed):
@@ -117,8 +121,8 @@ class Pipes:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._stop())
         if self._to:
-            for text in lines:
-                if self._leave or self._over:
+            for text in self._read(lines):
+                if self._over:
                     break
                 if text.strip():
                     self._entered += 1
@@ -132,8 +136,31 @@ class Pipes:
                 self._changed.wait(0.5)
         return self._code(done)
 
+    def _read(self, lines: Iterable[str]) -> Iterator[str]:
+        """Until the end, or a signal: Python itself would go on waiting for the next line after one."""
+        reading = iter(lines)
+        while True:
+            try:
+                self._reading = True
+                text = None if self._leave else next(reading, None)
+                self._reading = False
+            except _Left:
+                return
+            except UnicodeDecodeError as error:
+                self._reading = False
+                self._complain(f"the input is not {error.encoding}: {error.reason}")
+                self._entered += 1
+                self._count(failed=True)
+                return
+            if text is None:
+                return
+            yield text
+
     def _stop(self) -> None:
         self._leave = True  # the lock may be held by the very thread that the signal has interrupted
+        if self._reading:
+            self._reading = False
+            raise _Left
 
     def _wait(self, most: int, timeout: float) -> bool:
         """Until at most so many lines are unanswered; whether that came about."""
