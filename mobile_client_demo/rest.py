@@ -136,7 +136,7 @@ class Rest:
 
     def alive(self) -> None:
         """Returns if an HTTP server answers at all, whatever it says; else raises `Unreachable` or `Garbled`."""
-        self._exchange("GET", "/healthz", None, None)
+        self._exchange("GET", "/healthz", {}, None)
 
     def register(self, user: str, password: str, name: str) -> None:
         self.call("POST", "/v1/users", {"user_id": user, "password": password, "name": name})
@@ -234,7 +234,12 @@ class Rest:
     ) -> Any:
         """The decoded answer of any call of this API, None where there is none. `answered` is filled with the headers
         of the answer."""
-        status, told, data = self._exchange(method, path, body, login, headers)
+        sent = {**(headers or {}), "Accept": "application/json, application/problem+json"}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        if login is not None:
+            sent["Authorization"] = f"Bearer {login.access_token}"
+        status, told, data = self._exchange(method, path, sent, None if body is None else json.dumps(body).encode())
         content_type = told.get("Content-Type", "")
         if answered is not None:
             answered.update(told)
@@ -255,22 +260,12 @@ class Rest:
         return document
 
     def _exchange(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, Any] | None,
-        login: Login | None,
-        more: dict[str, str] | None = None,
+        self, method: str, path: str, headers: dict[str, str], content: bytes | None
     ) -> tuple[int, dict[str, str], bytes]:
-        headers = {**(more or {}), "Accept": "application/json, application/problem+json", "Connection": "close"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        if login is not None:
-            headers["Authorization"] = f"Bearer {login.access_token}"
+        """Status, headers by name in title case, and what came behind them."""
         connection = self._new_connection()
         try:
-            content = None if body is None else json.dumps(body).encode()
-            connection.request(method, self._base + path, content, headers)
+            connection.request(method, self._base + path, content, {**headers, "Connection": "close"})
             response = connection.getresponse()
             return response.status, {name.title(): value for name, value in response.headers.items()}, response.read()
         except http.client.HTTPException as error:
