@@ -32,10 +32,10 @@ async def register(
     idempotency_key: IdempotencyKey = None,
 ) -> Registered:
     """Makes an account. The user id is its name for ever."""
-    address = services.address_of(request)
+    services.logins.admit_registration(services.address_of(request))
 
     async def work() -> Registered:
-        created = await services.logins.register(data.user_id, data.password, data.name, address=address)
+        created = await services.logins.register(data.user_id, data.password, data.name)
         return Registered(user_id=data.user_id, name=data.name, created=created)
 
     return await services.repeating.once("", "POST /v1/users", idempotency_key, data, work, Registered)

@@ -63,10 +63,14 @@ class Logins:
         self._by_address = Attempts(burst=settings.address_burst, per_minute=settings.address_per_minute)
         self._registrations = Attempts(burst=settings.register_burst, per_minute=settings.register_per_minute)
 
-    async def register(self, user: str, password: str, name: str, *, address: str) -> int:
+    def admit_registration(self, address: str) -> None:
+        """Before anything is done for somebody who has proved nothing: not even a key is noted. Raises
+        `TooManyAttempts`."""
+        self._registrations.take(network_of(address), self._now())
+
+    async def register(self, user: str, password: str, name: str) -> int:
         """Makes the account; when, in Unix milliseconds. Raises `UserTaken`, `AccountsBusy`."""
         now = self._now()
-        self._registrations.take(network_of(address), now)
         # A taken name is told before the hash is paid for; `add` decides in case of a race.
         if await self._accounts.users.find(user) is not None:
             raise UserTaken(f"the user id {user} is taken")

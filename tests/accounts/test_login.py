@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import AsyncMock
 
 import pytest
 from pwdlib.hashers.argon2 import Argon2Hasher
@@ -340,6 +341,18 @@ class TestRegistrationLimit:
         assert_problem(answer, 429, "too-many-attempts")
         world.shift += 61_000
         await world.register("three")
+
+    async def test_beyond_the_limit_a_key_does_not_make_the_database_write(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever has proved nothing could else hold up the messages of all with two transactions for each request."""
+        await world.register("one", "two")
+        begin = AsyncMock()
+        monkeypatch.setattr(world.accounts.repeats, "begin", begin)
+        body, headers = {"user_id": "three", "password": PASSWORD}, {"Idempotency-Key": "k"}
+        answer = await world.client.post("/v1/users", json=body, headers=headers)
+        assert_problem(answer, 429, "too-many-attempts")
+        assert not begin.called
 
 
 class TestHashingLimit:
