@@ -140,11 +140,12 @@ class AccountsServer:
             await asyncio.sleep(_LOOK_EVERY)
 
     def reload(self, again: Callable[[], Settings]) -> bool:
-        """For SIGHUP: logging and certificates at once, the rest at the next start. False: something is wrong, the old
-        stays."""
+        """For SIGHUP: logging, certificates and who may see the metrics at once, the rest at the next start. False:
+        something is wrong, the old stays."""
         try:
             new = again()
-        except SettingsError as error:
+            self._door.configure(new.plugins)
+        except (SettingsError, StartFailed) as error:
             for problem in str(error).splitlines():
                 logger.error("settings not reloaded: %s", problem)
             return False
@@ -154,11 +155,6 @@ class AccountsServer:
         for name in (*FIXED, "limits", "timeouts"):
             if getattr(new, name) != getattr(old, name):
                 logger.warning("%s has changed, which takes effect only at the next start", name)
-        try:
-            self._door.configure(new.plugins)
-        except StartFailed as error:
-            logger.error("settings not reloaded: %s", error)
-            return False
         self.settings = old.model_copy(update={"logging": new.logging, "plugins": new.plugins})
         certificates = self.certificates.reload()
         logger.info("settings reloaded")

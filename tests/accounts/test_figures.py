@@ -14,10 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from aldis.accounts_api.figures import CallFigures, Measured
 from aldis.accounts_api.metrics_page import MetricsPage
 from aldis.accounts_api.operations import NotForYou
+from aldis.broker import compose_accounts
+from aldis.broker.compose_accounts import AccountsServer
 from aldis.broker.compose_metrics import MetricsDoor
 from aldis.broker.compose_store import StartFailed
 from aldis.config.addresses import LOOPBACK, may_ask
-from aldis.config.settings import METRICS
+from aldis.config.settings import METRICS, Logging, Settings
 from aldis.config.settings import Accounts as AccountsSettings
 from tests.accounts.filing import fetch, send, stored
 from tests.accounts.world import PASSWORD, World
@@ -216,3 +218,15 @@ async def test_the_door_of_a_process_without_a_node() -> None:
         with pytest.raises(StartFailed, match=METRICS):
             door.configure({METRICS: wrong})
     assert await door.page(lambda: b"x", "10.0.0.1", False) == b"x", "the old ones stay"
+
+
+def test_new_settings_that_are_wrong_anywhere_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(compose_accounts, "set_up_logging", lambda level, format: said.append(level))
+    server = AccountsServer(Settings())
+    wrong = Settings(logging=Logging(level="DEBUG"), plugins={METRICS: {"allow": ["here"]}})
+    assert not server.reload(lambda: wrong)
+    assert (said, server.settings.logging.level) == ([], "INFO")
+    right = Settings(logging=Logging(level="DEBUG"), plugins={METRICS: {"allow": ["10.0.0.0/24"]}})
+    assert server.reload(lambda: right)
+    assert (said, server.settings.logging.level) == (["DEBUG"], "DEBUG")
