@@ -183,13 +183,15 @@ class Key(msgspec.Struct, frozen=True):
 
 class RelationEntry(msgspec.Struct, frozen=True):
     """`blocked` means by the caller. A blocked friend keeps the key, so that old messages stay readable. `key` is the
-    newest version, null where that one is sealed: `GET /v1/relations/{user_id}/keys` tells more."""
+    newest version, null where that one is sealed: `GET /v1/relations/{user_id}/keys` tells more. `deleted`: the other's
+    account is gone, and nobody can write to it any more."""
 
     user_id: str
     name: str
     state: Literal["friends", "blocked"]
     key: Key | None
     key_version: int | None
+    deleted: bool
 
 
 class Account(msgspec.Struct, frozen=True):

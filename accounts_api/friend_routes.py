@@ -127,6 +127,7 @@ def _entry(relation: Relation) -> RelationEntry:
         state="blocked" if relation.blocked else "friends",
         key=key,
         key_version=relation.key_version,
+        deleted=relation.deleted,
     )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from aldis.accounts_api.announcing import Announcer
+from aldis.accounts_api.broadcasting import BATCH
+from aldis.accounts_api.friendships import POST_WITHIN
 from aldis.accounts_api.logins import Logins
 from aldis.accounts_api.passwords import Passwords
 from aldis.bridge.accounts import Accounts
-from aldis.broker.ports import Store, StoreUnavailable
+from aldis.broker.ports import Postbox, RelationChanged, Store, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +30,7 @@ class OwnAccount:
         passwords: Passwords,
         store: Store,
         announcer: Announcer,
+        postbox: Postbox,
         now: Callable[[], int],
     ) -> None:
         self._accounts = accounts
@@ -32,6 +38,7 @@ class OwnAccount:
         self._passwords = passwords
         self._store = store
         self._announcer = announcer
+        self._postbox = postbox
         self._now = now
 
     async def change_password(self, user: str, session: str, *, old: str, new: str, address: str) -> None:
@@ -52,8 +59,8 @@ class OwnAccount:
         logger.info("logout everywhere", extra={"user": user})
 
     async def delete(self, user: str, *, password: str, address: str) -> None:
-        """The account is gone for good; what it has written stays with those it was written to. Raises `WrongLogin`,
-        `AccountsBusy`."""
+        """The account is gone for good; what it has written stays with those it was written to, and who could write to
+        it is told. Raises `WrongLogin`, `AccountsBusy`."""
         current = await self._logins.prove(user, password, address=address)
         logged = await self._accounts.administration.delete(user, old=current, now=self._now())
         try:
@@ -66,3 +73,15 @@ class OwnAccount:
             self._announcer.announce(*logged)
         await self._announcer.settled()
         logger.info("account deleted", extra={"user": user})
+        changed = [one.announcement for one in logged if isinstance(one.announcement, RelationChanged)]
+        await self._tell(user, [one.user2 if one.user1 == user else one.user1 for one in changed])
+
+    async def _tell(self, user: str, peers: Sequence[str]) -> None:
+        """A notice, not the truth: who does not get it sees it in the list of relations."""
+        content = msgspec.json.encode({"type": "account_deleted", "user_id": user})
+        try:
+            async with asyncio.timeout(POST_WITHIN):
+                for start in range(0, len(peers), BATCH):
+                    await self._postbox.post_to(peers[start : start + BATCH], content, id=f"account_deleted:{user}")
+        except (StoreUnavailable, TimeoutError):
+            logger.warning("not everybody could be told of a deleted account", extra={"user": user})

@@ -94,7 +94,7 @@ def assemble(  # noqa: PLR0913 - all that a server has, each by its name
         logins=logins,
         friendships=Friendships(accounts, announcer, postbox, settings, now),
         keys=KeyExchange(accounts, postbox, settings.keys, now),
-        own_account=OwnAccount(accounts, logins, passwords, store, announcer, now),
+        own_account=OwnAccount(accounts, logins, passwords, store, announcer, postbox, now),
         broadcasting=broadcasting,
         repeating=repeating,
         housekeeping=Housekeeping(accounts, broadcasting, history, now),

@@ -67,6 +67,8 @@ class Relation:
     state: str
     key: RelationKey | None
     name: str = ""
+    deleted: bool = False
+    """The friend's account is gone: what was said can be read, and nobody writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +164,12 @@ class Rest:
         """Every relation of the user with its key, where the server gives one: between friends."""
         rows = self.pages("/v1/relations", login)
         return [
-            Relation(_text(row, "user_id"), _text(row, "state"), _key(row), str(row.get("name") or "")) for row in rows
-        ]
+            Relation(
+                _text(row, "user_id"), _text(row, "state"), _key(row), str(row.get("name") or ""),
+                bool(row.get("deleted")),
+            )
+            for row in rows
+        ]  # fmt: skip
 
     def keys(self, login: Login, friend: str) -> Keys:
         """Every version of the key that the user shares with this friend."""

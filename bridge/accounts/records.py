@@ -51,7 +51,8 @@ class RelationKey(msgspec.Struct, frozen=True):
 
 class Relation(msgspec.Struct, frozen=True):
     """How the caller stands with `peer`. `blocked` is the caller's own doing; the peer's block is not shown. `key` is
-    the newest one, `key_version` its version; a sealed key has a version only."""
+    the newest one, `key_version` its version; a sealed key has a version only. `deleted`: the peer's account is
+    gone."""
 
     peer: str
     name: str
@@ -60,6 +61,7 @@ class Relation(msgspec.Struct, frozen=True):
     key: RelationKey | None
     key_version: int | None
     updated: int
+    deleted: bool
 
 
 class TokenEntry(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from aldis.bridge.accounts.database import Database
 from aldis.bridge.accounts.key_versions import KeyVersions
 from aldis.bridge.accounts.pairs import Pair, ordered
 from aldis.bridge.accounts.records import Relation, RelationKey, RelationState, Requested
+from aldis.bridge.accounts.users import DELETED
 from aldis.bridge.schema import im_relation, im_relation_key, im_user
 
 _ME: BindParameter[str] = bindparam("me")
@@ -61,6 +62,7 @@ RELATIONS = _pages(
     im_relation_key.c.master_id,
     im_relation_key.c.encrypt_key,
     im_relation.c.updated,
+    im_user.c.state.label("account"),
     first=or_(_STATE == RelationState.FRIENDS, im_relation.c.blocked.bitwise_and(1) != 0),
     second=or_(_STATE == RelationState.FRIENDS, im_relation.c.blocked.bitwise_and(2) != 0),
     keyed=True,
@@ -118,4 +120,5 @@ class RelationLists:
             key=key,
             key_version=row.version if pair.friends else None,
             updated=row.updated,
+            deleted=row.account == DELETED,
         )

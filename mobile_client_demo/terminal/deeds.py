@@ -45,7 +45,8 @@ class Deeds:
         everybody |= {user: (name, "asked") for user, name in asking.outgoing.items()}
         everybody |= {user: (name, "asks") for user, name in asking.incoming.items()}
         for one in relations:
-            everybody[one.friend] = (one.name, "blocked" if one.state == "blocked" else "friend")
+            friend: Standing = "past" if one.deleted else "friend"
+            everybody[one.friend] = (one.name, "blocked" if one.state == "blocked" else friend)
         return People(everybody)
 
     def _about(self, call: Callable[..., None], user: str, told: str) -> Event:

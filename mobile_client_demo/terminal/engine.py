@@ -38,7 +38,7 @@ PAGE = 50
 REMEMBERED = 100
 WORDS = {
     "friend_request": "{from} wants to be a friend: /accept {from}", "friend_accepted": "{user_id} is a friend now",
-    "friend_removed": "{user_id} is no friend any more",
+    "friend_removed": "{user_id} is no friend any more", "account_deleted": "{user_id} has deleted the account",
     "key_rotated": "the key with {user_id} is now version {version}",
     "seal_changed": "who wants sealed keys with {user_id} has changed: /seal",
     "device_keys_changed": "{user_id} has other devices than before: compare the safety number, /verify",
@@ -306,7 +306,7 @@ class Engine:
 
     def _told(self, item: Item) -> None:
         kind = str(item.content.get("type"))
-        if kind.startswith("friend_"):
+        if kind.startswith(("friend_", "account_")):
             self._beside(lambda: self._post(self._deeds.people()))
         if kind in WORDS:
             said = {name: str(value)[:2_000] for name, value in item.content.items()}

@@ -262,6 +262,7 @@ async def test_a_blocked_friendship_sleeps(world: World) -> None:
         "state": "friends",
         "key": key,
         "key_version": 1,
+        "deleted": False,
     }
     assert await world.accounts.directory.correspondents("alice") == {"bob"}
     assert len(world.postbox.posted) == told
@@ -284,7 +285,7 @@ async def test_a_stranger_can_be_blocked(world: World) -> None:
     assert_problem(await alice.put("/v1/blocks/alice"), 400, "not-with-oneself")
     assert_problem(await alice.put("/v1/blocks/nobody"), 404, "unknown-user")
     assert (await alice.put("/v1/blocks/bob")).status_code == 204
-    stranger = {"user_id": "bob", "name": "", "state": "blocked", "key": None, "key_version": None}
+    stranger = {"user_id": "bob", "name": "", "state": "blocked", "key": None, "key_version": None, "deleted": False}
     assert await relations(alice) == [stranger]
 
 

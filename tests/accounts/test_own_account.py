@@ -110,8 +110,29 @@ async def test_a_deleted_account_is_gone_but_not_what_it_said(world: World, talk
 
     # what was said stays readable, with its key, to the other
     assert texts(await page(bob, peer="alice")) == ["I do", "remember me"]
-    assert [entry["key"] for entry in (await bob.get("/v1/relations")).json()] == [key]
+    assert [(entry["key"], entry["deleted"]) for entry in (await bob.get("/v1/relations")).json()] == [(key, True)]
     assert (await bob.delete("/v1/friends/alice")).status_code == 204
+
+
+async def test_who_could_write_to_a_deleted_account_is_told_and_nobody_else(world: World) -> None:
+    alice, bob, carol, dave, erin = await world.enter("alice", "bob", "carol", "dave", "erin")
+    for friend in (bob, carol, dave):
+        await world.befriend(alice, friend)
+    await alice.put("/v1/blocks/carol")
+    await dave.put("/v1/blocks/alice")
+    await erin.post("/v1/friend-requests", {"to": "alice"})
+    assert [entry["deleted"] for entry in (await bob.get("/v1/relations")).json()] == [False]
+    world.postbox.posted.clear()
+    assert (await alice.post("/v1/account/deletion", {"password": PASSWORD})).status_code == 204
+    assert world.postbox.posted == [("bob", {"type": "account_deleted", "user_id": "alice"})]
+
+
+async def test_an_account_is_deleted_although_nobody_can_be_told(world: World) -> None:
+    alice, bob = await world.enter("alice", "bob")
+    await world.befriend(alice, bob)
+    world.postbox.broken = True
+    assert (await alice.post("/v1/account/deletion", {"password": PASSWORD})).status_code == 204
+    assert [entry["deleted"] for entry in (await bob.get("/v1/relations")).json()] == [True]
 
 
 async def test_a_device_has_a_name_for_people(world: World) -> None:

@@ -7,13 +7,15 @@ import queue
 import stat
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from aldis.mobile_client_demo.files import FileMessage
-from aldis.mobile_client_demo.rest import Login, Refused
+from aldis.mobile_client_demo.rest import Login, Refused, Relation
 from aldis.mobile_client_demo.terminal import events as e
 from aldis.mobile_client_demo.terminal.archive import Archive, line_of
+from aldis.mobile_client_demo.terminal.deeds import Deeds
 from aldis.mobile_client_demo.terminal.home import Home, InUse, default_folder
 from aldis.mobile_client_demo.terminal.places import Place, beside, mqtt_place, server_url
 from aldis.mobile_client_demo.terminal.screen import listing
@@ -208,3 +210,18 @@ def test_a_file_message_of_which_no_line_can_be_made_is_a_line_that_says_so(arch
         assert half.file is None and "half a character" in half.problem
         archive.arrived("bob", half)
     assert [one.mid for one in archive.lines("bob")] == [1]
+
+
+def test_a_friend_whose_account_is_gone_is_no_friend_any_more() -> None:
+    relations = [
+        Relation("bob", "friends", None, "Bob"), Relation("gone", "friends", None, "", deleted=True),
+        Relation("pest", "blocked", None, "", deleted=True),
+    ]  # fmt: skip
+    rest = SimpleNamespace(
+        relations=lambda _: relations, call=lambda *_: {"incoming": [], "outgoing": [], "next": None}
+    )
+    access = SimpleNamespace(call=lambda work: work(rest, None))
+    deeds = Deeds("ada", access, lambda: None, lambda _: None)  # type: ignore[arg-type]
+    assert deeds.people().everybody == {
+        "ada": ("", "self"), "bob": ("Bob", "friend"), "gone": ("", "past"), "pest": ("", "blocked")
+    }  # fmt: skip
