@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
@@ -246,6 +247,43 @@ def test_a_tab_that_does_not_answer_is_not_waited_for(server: Aldis, device: Dev
     second.send(bob, "in time")
     second.idle()
     assert second.texts(bob) == ["in time"]
+
+
+def test_tabs_that_cannot_hear_each_other_do_not_fight(server: Aldis, device: Devices) -> None:
+    """Without locks two tabs that are opened at the same moment both take the chat. The one that was first is thrown
+    out by the server; it does not come back, but finds out why."""
+    alice, bob = two(server)
+    shared = device()
+    shared.context.add_init_script("""
+      delete window.BroadcastChannel;
+      Object.defineProperty(Navigator.prototype, 'locks', { get: () => undefined });""")
+    first = login(shared, alice)
+    second = Engine(shared, shared.tab()).online()
+    first.until(lambda: first.state["phase"] == "elsewhere")
+    second.online().send(bob, "in peace")
+    second.idle()
+    assert second.texts(bob) == ["in peace"]
+
+
+def test_a_chat_that_is_taken_while_it_begins(server: Aldis, device: Devices) -> None:
+    """The tab that was still logging in does not believe that it is ready."""
+    alice, _ = two(server)
+    shared = device()
+    first = Engine(shared)
+    second = Engine(shared, shared.tab())
+    assert second.state["phase"] == "elsewhere"
+    held: list[Any] = []
+    first.page.route("**/v1/relations*", lambda route: held.append(route))  # noqa: PLW0108 (Playwright marks it)
+    who = {"user": alice, "password": PASSWORD}
+    first.page.evaluate("(who) => { window.login = chat.login(who); }", who)
+    first.until(lambda: bool(held))
+    second.act("takeOver")
+    second.online()
+    first.until(lambda: first.state["phase"] == "elsewhere")
+    for route in held:
+        route.continue_()
+    first.page.evaluate("() => login")
+    assert (first.state["phase"], first.state["me"]) == ("elsewhere", None)
 
 
 def test_a_key_is_renewed_while_a_message_waits(server: Aldis, device: Devices) -> None:

@@ -1,6 +1,7 @@
 // Everything that lives as long as one login: the connection and all who use it.
 import { Files } from "./attachments.js";
 import { newestOfPeer, seen } from "./conversation.js";
+import { Elsewhere } from "./database.js";
 import { ChatError, passing } from "./errors.js";
 import { History } from "./history.js";
 import { Inbox } from "./inbox.js";
@@ -226,4 +227,4 @@ export class Account {
 const pause = (wait) => new Promise((resolve) => setTimeout(resolve, wait));
 
 /** Somebody is told of these in another way. */
-const expected = (error) => error.code === "signed-out" || error.name === "Elsewhere";
+const expected = (error) => error.code === "signed-out" || error instanceof Elsewhere;

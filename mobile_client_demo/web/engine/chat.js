@@ -55,6 +55,7 @@ export class Chat extends EventTarget {
     this.#session.onend = (reason) => this.#signedOut(reason);
     this.#tabs = new Tabs(newId());
     this.#tabs.onleave = () => this.#left();
+    this.#db.onelsewhere = () => void this.#tabs.leave();
     addEventListener("online", () => this.#account?.link.now());
     addEventListener("offline", () => this.#account?.link.check());
     if (await this.#tabs.claim()) await this.#enter();
@@ -84,7 +85,7 @@ export class Chat extends EventTarget {
     await account.start();
     if (fresh) await account.refresh(); // somebody who has just come in sees friends, not an empty list
     await account.visible(this.#visible);
-    this.#become("ready", null);
+    if (this.#account === account) this.#become("ready", null); // else the login is over, or another tab has the chat
   }
 
   async #left() {

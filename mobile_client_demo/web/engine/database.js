@@ -77,6 +77,8 @@ export class Database {
   #db;
   /** Says in `meta` which tab has the chat. */
   holder = null;
+  /** Called where a write finds that another tab has the chat. */
+  onelsewhere = () => {};
   onlost = () => {};
 
   constructor(db) {
@@ -113,8 +115,12 @@ export class Database {
 
   /** All of it or nothing; resolves when it is stored. @template T @param {(work: Work) => Promise<T>} what @returns {Promise<T>} */
   write(what) {
+    const { holder } = this;
     return this.#run("readwrite", async (work) => {
-      if ((await work.get("meta", "holder")) !== this.holder) throw new Elsewhere("another tab has the chat");
+      if ((await work.get("meta", "holder")) !== holder) {
+        if (holder === this.holder) this.onelsewhere(); // else it is from before this tab took the chat anew
+        throw new Elsewhere("another tab has the chat");
+      }
       return what(work);
     });
   }

@@ -1,4 +1,5 @@
 // Where the server is: chat.json, or what it said last time while there is no network.
+import { Elsewhere } from "./database.js";
 import { offline } from "./errors.js";
 
 /** @typedef {{mqtt: string|null, mqtt_port: number|null, mqtt_path: string, version: string}} Place */
@@ -10,7 +11,7 @@ export function mqttUrl(place, { protocol, hostname }) {
   return `${protocol === "https:" ? "wss" : "ws"}://${hostname}:${place.mqtt_port}${place.mqtt_path}`;
 }
 
-/** Asks the server, and remembers. Rejects where it cannot be reached and never was. @param {import("./database.js").Database} db */
+/** Asks the server, and remembers. Rejects where it cannot be reached and never was, and where another tab has the chat. @param {import("./database.js").Database} db */
 export async function findPlace(db, base) {
   try {
     const answer = await fetch(`${base}/chat.json`, { cache: "no-store", signal: AbortSignal.timeout(10_000) });
@@ -19,8 +20,9 @@ export async function findPlace(db, base) {
     await db.write((work) => work.put("meta", place, "place"));
     return place;
   } catch (error) {
+    if (error instanceof Elsewhere) throw error;
     const known = await db.read((work) => work.get("meta", "place"));
-    if (known === undefined) throw error.name === "Elsewhere" ? error : offline();
+    if (known === undefined) throw offline();
     return known;
   }
 }

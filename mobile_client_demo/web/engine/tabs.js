@@ -44,7 +44,7 @@ export class Tabs {
       });
       held.catch(() => {
         resolve(false);
-        void this.#leave(); // another tab has taken it, if it was ours
+        void this.leave(); // another tab has taken it, if it was ours
       });
     });
   }
@@ -65,11 +65,12 @@ export class Tabs {
   async #heard({ what, from, to }) {
     if (what === "answer" && to === this.#id) this.answered?.();
     if (!this.#has || (what !== "who" && what !== "leave")) return;
-    if (what === "leave") await this.#leave();
+    if (what === "leave") await this.leave();
     this.#channel.postMessage({ what: "answer", to: from });
   }
 
-  async #leave() {
+  /** Lets go of the chat: another tab has it. */
+  async leave() {
     if (!this.#has) return;
     this.#has = false;
     await this.onleave();
