@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Aldis
+from tests.servers import PASSWORD, Aldis
 from tests.web.browsing import Device
 from tests.web.engines import Engine, Refused, friends, login
 
@@ -212,6 +212,57 @@ def test_an_upload_can_be_cancelled_and_taken_up_again(server: Aldis, device: De
     one.act("retry", item["key"])
     arrived(other, alice, "later.txt")
     one.until(lambda: one.ticks(bob) == ["delivered"])
+
+
+def test_an_upload_goes_on_in_the_tab_that_takes_the_chat(server: Aldis, device: Devices) -> None:
+    """It is cut off where it was begun, which is no cancelling: the file still waits to be sent, and is sent once."""
+    alice, bob = two(server)
+    one, other = login(device(), alice), login(device(), bob)
+    one.page.route("**/v1/files?*", lambda route: None)  # it never gets there
+    with one.device.watch.excusing("net::ERR_"):
+        send(one, bob, "moved.txt", "text/plain", 5_000)
+        one.until(lambda: the_file(one, bob)["file"]["state"] == "uploading")
+        second = Engine(one.device, one.device.tab())
+        second.act("takeOver")
+        second.online().idle()
+    assert second.ticks(bob) in (["sent"], ["delivered"])
+    item = arrived(other, alice, "moved.txt")
+    other.act("download", item["key"])
+    assert content(other, alice, "application/octet-stream") == pattern(5_000)
+
+
+def test_an_upload_that_the_end_of_a_login_cuts_off_goes_on_after_the_next(server: Aldis, device: Devices) -> None:
+    """Nobody has cancelled it: it waits like everything else that was not sent."""
+    alice, bob = two(server)
+    one, other = login(device(), alice), login(device(), bob)
+    one.page.route("**/v1/files?*", lambda route: None)  # it never gets there
+    with one.device.watch.excusing("net::ERR_|status of 401|WebSocket"):
+        send(one, bob, "kept.txt", "text/plain", 5_000)
+        one.until(lambda: the_file(one, bob)["file"]["state"] == "uploading")
+        server.rest("DELETE", f"/v1/devices/{one.state['me']['device']}", token=server.login(alice, "setup"))
+        one.until(lambda: one.state["phase"] == "signed-out")
+        one.page.unroute("**/v1/files?*")
+        one.act("login", {"user": alice, "password": PASSWORD})
+        one.online().idle()
+    item = arrived(other, alice, "kept.txt")
+    other.act("download", item["key"])
+    assert content(other, alice, "application/octet-stream") == pattern(5_000)
+
+
+def test_what_is_written_without_a_network_tries_no_upload_the_more_often(server: Aldis, device: Devices) -> None:
+    alice, bob = two(server)
+    one = login(device(), alice)
+    asked: list[str] = []
+    one.page.on("request", lambda request: "/v1/files?" in request.url and asked.append(request.url))
+    with one.device.watch.away():
+        one.device.line.cut()
+        one.until(lambda: one.state["link"]["state"] != "online")
+        send(one, bob, "waits.bin", "application/octet-stream", 1_000)
+        one.send(bob, *(f"text {number}" for number in range(20)))
+        one.page.wait_for_timeout(1_000)
+        asked.clear()
+        one.page.wait_for_timeout(11_000)
+        assert 1 <= len(asked) <= 4, "one attempt every five seconds"
 
 
 def test_a_note_with_a_file_reaches_the_other_device(server: Aldis, device: Devices) -> None:

@@ -68,7 +68,7 @@ export class Account {
   stop() {
     this.#running = false;
     this.link.stop();
-    this.outbox.close();
+    this.outbox.stop(); // before the transfers: what is cut off is not cancelled
     this.transfers.clear();
     this.people.away();
     this.files.clear();

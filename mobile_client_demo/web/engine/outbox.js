@@ -2,6 +2,7 @@
 // same id until the server has answered.
 import { base64, newId, utf8, wellFormed } from "./bytes.js";
 import { keyOf, newestMid, row } from "./conversation.js";
+import { Elsewhere } from "./database.js";
 import { departing } from "./departing.js";
 import { ChatError, passing, rejected } from "./errors.js";
 import { newFileKey, storedSize } from "./files.js";
@@ -32,6 +33,9 @@ export class Outbox {
   #pumping = null;
   #again = false;
   #open = false;
+  #stopped = false;
+  /** The timer after which uploads are tried again. */
+  #uploading = null;
 
   /** @param {OutboxUses} uses */
   constructor(uses) {
@@ -47,7 +51,10 @@ export class Outbox {
     this.#rows = new Map(pending.filter((one) => one.step === "waiting").map((one) => [one.key, one]));
   }
 
-  clear() {
+  /** Nothing leaves from here any more; what waits, waits in the database. */
+  stop() {
+    clearTimeout(this.#uploading);
+    this.#stopped = true;
     this.#rows.clear();
     this.close();
   }
@@ -135,6 +142,8 @@ export class Outbox {
 
   /** The connection is there, and what can be known of keys is known. */
   open() {
+    clearTimeout(this.#uploading);
+    this.#uploading = null;
     this.#open = true;
     this.pump();
   }
@@ -148,10 +157,11 @@ export class Outbox {
 
   /** Lets leave what may. */
   pump() {
+    if (this.#stopped) return;
     this.#upload();
     if (!this.#open) return;
     this.#again = true;
-    this.#pumping ??= this.#pump().catch((error) => console.error("sending has stopped", error)).finally(() => {
+    this.#pumping ??= this.#pump().catch(stopped("sending")).finally(() => {
       this.#pumping = null;
       if (this.#again && this.#open) this.pump();
     });
@@ -229,6 +239,7 @@ export class Outbox {
   // Files
 
   #upload() {
+    if (this.#uploading !== null) return;
     for (const one of this.#rows.values()) {
       if (one.file !== null && one.file.fileId === null) void this.#uploaded(one);
     }
@@ -247,11 +258,24 @@ export class Outbox {
       if (next !== null && this.#rows.has(one.key)) this.#rows.set(one.key, next);
       this.pump();
     } catch (error) {
-      if (passing(error)) setTimeout(() => this.#upload(), 1_000 * (error.retryAfter ?? 5));
-      else if (error instanceof ChatError) await this.fail(one.key, error.message);
-      else console.error("an upload has stopped", error);
+      if (this.#stopped) return;
+      if (passing(error)) this.#uploadLater(error.retryAfter ?? 5);
+      else if (error instanceof ChatError) await this.fail(one.key, error.message).catch(stopped("an upload"));
+      else stopped("an upload")(error);
     }
   }
+
+  // However many attempts have failed, and whatever is written meanwhile: the next one is one for all.
+  #uploadLater(seconds) {
+    this.#uploading ??= setTimeout(() => {
+      this.#uploading = null;
+      this.#upload();
+    }, 1_000 * seconds);
+  }
 }
+
+const stopped = (what) => (error) => {
+  if (!(error instanceof Elsewhere)) console.error(`${what} has stopped`, error);
+};
 
 const pause = (wait) => new Promise((resolve) => setTimeout(resolve, wait));
