@@ -214,6 +214,32 @@ def test_an_upload_can_be_cancelled_and_taken_up_again(server: Aldis, device: De
     one.until(lambda: one.ticks(bob) == ["delivered"])
 
 
+def test_an_upload_that_waits_for_others_can_be_cancelled_too(server: Aldis, device: Devices) -> None:
+    """Three go up at once; the one behind them need not wait for its turn to be cancelled, nor takes anybody's."""
+    alice, bob = two(server)
+    one, other = login(device(), alice), login(device(), bob)
+    held: list[Any] = []
+    others: list[Any] = []
+
+    def hold(route: Any) -> None:
+        (held if len(held) < 3 else others).append(route)
+        if others:
+            route.continue_()
+
+    one.page.route("**/v1/files?*", hold)
+    for number in range(5):
+        send(one, bob, f"{number}.txt", "text/plain", 100)
+    one.until(lambda: len(held) == 3)
+    waiting = [item for item in one.items(bob) if item["file"]["name"] == "3.txt"]
+    one.act("cancelTransfer", waiting[0]["key"])
+    one.until(lambda: one.ticks(bob).count("failed") == 1)
+    one.page.wait_for_timeout(300)
+    assert others == [], "its place was none of the three"
+    for route in held:
+        route.continue_()
+    other.until(lambda: sorted(other.texts(alice)) == ["0.txt", "1.txt", "2.txt", "4.txt"])
+
+
 def test_an_upload_goes_on_in_the_tab_that_takes_the_chat(server: Aldis, device: Devices) -> None:
     """It is cut off where it was begun, which is no cancelling: the file still waits to be sent, and is sent once."""
     alice, bob = two(server)

@@ -88,8 +88,11 @@ export class Transfers {
     const transfer = { state, progress: 0, abort: new AbortController() };
     this.#running.set(key, transfer);
     this.#onchange();
+    let begun = false;
     try {
       await this.#turn(transfer.abort.signal);
+      begun = true;
+      transfer.abort.signal.throwIfAborted();
       const done = await what(transfer);
       this.#running.delete(key);
       return done;
@@ -100,16 +103,36 @@ export class Transfers {
       else transfer.state = "failed";
       throw failed;
     } finally {
-      this.#busy -= 1;
-      this.#waiting.shift()?.();
+      if (begun) this.#next();
       this.#onchange();
     }
   }
 
-  async #turn(signal) {
-    this.#busy += 1;
-    if (this.#busy > AT_ONCE) await new Promise((resolve) => this.#waiting.push(resolve));
-    signal.throwIfAborted();
+  /** Resolves when there is room for one more; rejects at once where it is cancelled before. */
+  #turn(signal) {
+    if (this.#busy < AT_ONCE) {
+      this.#busy += 1;
+      return Promise.resolve();
+    }
+    return new Promise((resolve, reject) => {
+      const cancelled = () => {
+        this.#waiting = this.#waiting.filter((one) => one !== turn);
+        reject(signal.reason);
+      };
+      const turn = () => {
+        signal.removeEventListener("abort", cancelled);
+        resolve();
+      };
+      signal.addEventListener("abort", cancelled);
+      this.#waiting.push(turn);
+    });
+  }
+
+  // The room of one that is over goes to whoever waits longest.
+  #next() {
+    const turn = this.#waiting.shift();
+    if (turn === undefined) this.#busy -= 1;
+    else turn();
   }
 
   #said(transfer, done, whole) {
