@@ -62,7 +62,9 @@ def test_three_devices_stay_in_step(server: Aldis, device: Devices) -> None:
     said = ["from the phone", "from the laptop"]
     for engine, peer in ((phone, bob), (laptop, bob), (other, alice)):
         engine.until(lambda engine=engine, peer=peer: sorted(engine.texts(peer)) == sorted(said))  # type: ignore[misc]
-    assert phone.texts(bob) == laptop.texts(bob) == other.texts(alice), "one order for everybody"
+    # what was sent here stands last until the server has told its place
+    phone.until(lambda: phone.texts(bob) == other.texts(alice))
+    laptop.until(lambda: laptop.texts(bob) == other.texts(alice))
     phone.page.close()
     other.send(alice, "one", "two", "three")
     laptop.until(lambda: laptop.contact(bob)["unread"] == 3)  # type: ignore[index]
@@ -133,11 +135,14 @@ def test_who_may_not_write_is_told(server: Aldis, device: Devices) -> None:
     with pytest.raises(Refused) as refused:
         one.send("nobody-here", "hi")
     assert refused.value.code == "not-friends"
+    other.until(lambda: other.contact(alice)["online"])  # type: ignore[index]
     other.act("block", alice)
     one.send(bob, "are you there?")
     one.until(lambda: one.ticks(bob) == ["failed"])
     (item,) = one.items(bob)
     assert "does not take messages" in item["reason"]
+    other.until(lambda: other.contact(alice)["state"] == "blocked")  # type: ignore[index]
+    assert not other.contact(alice)["online"], "of whom one has blocked nothing is told any more"  # type: ignore[index]
     with pytest.raises(Refused) as refused:
         other.send(alice, "no")
     assert refused.value.code == "blocked"

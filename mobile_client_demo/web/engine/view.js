@@ -43,7 +43,7 @@ export function contacts({ me, people, shelf, keyring, outbox }) {
 function contact(user, { name, state, keyVersion }, { people, shelf, keyring, outbox }) {
   const now = shelf.get(user);
   const newest = now === undefined ? null : last(now);
-  const told = people.presence.get(user);
+  const told = state === "friends" ? people.presence.get(user) : undefined; // of others nothing is told any more
   return Object.freeze({
     user, name, state, online: told?.online ?? false, lastSeen: told?.lastSeen ?? null, typing: people.isTyping(user),
     unread: now === undefined ? 0 : unread(now),
