@@ -25,6 +25,7 @@ export class Account {
   #visible = false;
   #typed = new Map();
   #refreshing = null;
+  #again = null;
 
   /**
    * @param {{db: import("./database.js").Database, rest: import("./rest.js").Rest, session: import("./session.js").Session,
@@ -43,7 +44,7 @@ export class Account {
       refused: (token) => session.renew(token),
       handle: (packets) => this.inbox.handle(packets),
       filters: () => ({ [topics.inbox(me)]: { qos: 1 }, [topics.markers(me)]: { qos: 1 } }),
-      online: () => void this.#online(),
+      online: () => this.#connected(),
       changed: (state) => this.#linked(state),
     });
     const { keyring, people, shelf, transfers, link } = this;
@@ -96,13 +97,22 @@ export class Account {
     this.#uses.changed();
   }
 
+  #connected() {
+    clearTimeout(this.#again);
+    this.#online().catch((error) => this.#trouble(error));
+  }
+
   // What waits leaves with the newest keys, if they can be had soon.
   async #online() {
     const fresh = await Promise.race([this.refresh(), pause(SOON).then(() => false)]);
     if (!this.link.online || !this.#running) return;
     this.outbox.open();
     this.#tellRead().catch((error) => this.#trouble(error));
-    if (!fresh) return void setTimeout(() => this.#running && this.link.online && this.#online(), AGAIN);
+    if (!fresh) {
+      clearTimeout(this.#again);
+      this.#again = setTimeout(() => this.#running && this.link.online && this.#connected(), AGAIN);
+      return;
+    }
     const { me, people, history, shelf } = this;
     if (shelf.open !== null) this.#look(shelf.open);
     for (const { peer, rows } of shelf.all()) if (rows.some((row) => row.raw)) await this.reread(peer);
