@@ -6,6 +6,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
+from tests.web.browsing import eventually
 from tests.web.chatting import MakeDevice
 from tests.web.scenes import Stage, stage
 
@@ -116,6 +117,35 @@ def test_drafts_stay_with_their_conversation(device: MakeDevice) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Log out").click()
     expect(page.locator("form").get_by_role("button", name="Log in")).to_be_visible()
     assert page.evaluate("localStorage.getItem('aldis.drafts')") is None
+
+
+def test_a_draft_goes_on_in_another_tab(device: MakeDevice) -> None:
+    shown = stage(device, wide=True).scene("everyday", "#/c/anna.berg")
+    page = shown.page
+    shown.field().fill("begun here")
+    shown.double("set({phase: 'elsewhere'})")
+    expect(page.get_by_role("heading", name="another tab")).to_be_visible()
+    stored = "() => localStorage.getItem('aldis.drafts') ?? ''"
+    eventually(page, lambda: "begun here" in page.evaluate(stored), "the draft is kept")
+    further = page.evaluate(stored).replace("begun here", "begun here, and gone on there")
+    page.evaluate("(kept) => localStorage.setItem('aldis.drafts', kept)", further)
+    page.get_by_role("button", name="Use it here").click()
+    expect(shown.field()).to_have_value("begun here, and gone on there")
+
+
+def test_the_day_is_another_one_after_midnight(device: MakeDevice) -> None:
+    shown = stage(device, wide=True)
+    page = shown.page
+    page.clock.install(time="2026-05-04T23:50:00+02:00")
+    shown.scene("everyday", "#/c/joris")
+    shown.double("receive('joris', 'before midnight')")
+    expect(shown.rows().filter(has_text="before midnight")).to_be_visible()
+    expect(page.locator("li.day").last).to_have_text("Today")
+    page.clock.fast_forward(20 * 60 * 1000)
+    shown.double("receive('joris', 'after midnight')")
+    expect(shown.rows().filter(has_text="after midnight")).to_be_visible()
+    days = page.locator("li.day").all_inner_texts()
+    assert days[-2:] == ["Yesterday", "Today"], days
 
 
 def test_back_leads_where_one_came_from(device: MakeDevice) -> None:

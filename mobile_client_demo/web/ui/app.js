@@ -4,7 +4,7 @@ import { Door } from "./door.js";
 import { html, useEffect, useRef } from "./html.js";
 import { Announcer } from "./announcer.js";
 import { useNotifications, useTitle } from "./notify.js";
-import { forgetDrafts } from "./preferences.js";
+import { forgetDrafts, leaveDrafts } from "./preferences.js";
 import { arrive, go } from "./router.js";
 import { Elsewhere, Starting, Unusable } from "./screens.js";
 import { Shell } from "./shell.js";
@@ -29,6 +29,7 @@ export function App({ chat }) {
       forgetDrafts();
       go({ user: null, sheet: [] }, { replace: true });
     }
+    if (state.phase === "elsewhere") leaveDrafts();
     if (state.phase !== "starting") phase.current = state.phase;
   }, [state.phase]);
 

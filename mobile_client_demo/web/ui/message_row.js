@@ -1,17 +1,18 @@
 /** One row of a conversation: a day, the line before what is new, a notice, or a bubble. */
 import { Bubble } from "./bubble.js";
-import { dayLabel } from "./format.js";
+import { dayLabel, dayOf } from "./format.js";
 import { html, memo, sameData } from "./html.js";
 import { Icon } from "./icons.js";
 
 export const Row = memo(
-  ({ row, item, first, last, title }) => {
-    if (row.kind === "day") return html`<li class="day" data-key=${row.key}><span>${dayLabel(row.ts, Date.now())}</span></li>`;
+  ({ row, item, first, last, title, now }) => {
+    if (row.kind === "day") return html`<li class="day" data-key=${row.key}><span>${dayLabel(row.ts, now)}</span></li>`;
     if (row.kind === "new") return html`<li class="new-line" data-key=${row.key}><span>New messages</span></li>`;
     if (item.kind === "notice") return html`<li class="event" data-key=${row.key}><span><bdi>${item.text}</bdi></span></li>`;
     return html`<${Bubble} item=${item} first=${first} last=${last} title=${title} />`;
   },
-  (a, b) => sameData(a.item, b.item) && a.first === b.first && a.last === b.last && a.title === b.title && a.row.key === b.row.key,
+  (a, b) => sameData(a.item, b.item) && a.first === b.first && a.last === b.last && a.title === b.title && a.row.key === b.row.key &&
+    (a.row.kind !== "day" || dayOf(a.now) === dayOf(b.now)),
 );
 
 const BONES = ["theirs w52", "theirs w38", "mine w44", "theirs w62", "mine w30", "mine w48"];

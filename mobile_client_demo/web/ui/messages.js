@@ -168,13 +168,14 @@ export class Messages extends Component {
   render({ conversation, title, kind, typing, online }, { away, seen }) {
     const rows = this.rows();
     const [start, end] = this.window(rows);
+    const now = Date.now();
     const fresh = away && seen ? countAfter(conversation.items, seen) : 0;
     return html`<div class="messages-frame">
       <div class="messages" ref=${(box) => (this.box = box)} onScroll=${this.onScroll} tabindex="0" role="region"
         aria-label=${`Messages: ${title}`}>
         <ol class="rows" ref=${(inner) => (this.inner = inner)} aria-busy=${conversation.loading ? "true" : "false"}>
           <${Waiting} conversation=${conversation} first=${start === 0} kind=${kind} title=${title} online=${online} onRetry=${this.load} />
-          ${rows.slice(start, end).map((row) => html`<${Row} key=${row.key} row=${row} item=${row.item} first=${row.first} last=${row.last} title=${title} />`)}
+          ${rows.slice(start, end).map((row) => html`<${Row} key=${row.key} row=${row} item=${row.item} first=${row.first} last=${row.last} title=${title} now=${now} />`)}
           ${typing && html`<li class="row theirs first" key="typing"><span class="typing" role="img" aria-label=${`${title} is typing`}><i></i><i></i><i></i></span></li>`}
         </ol>
       </div>

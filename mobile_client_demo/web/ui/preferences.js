@@ -84,6 +84,12 @@ export function setDraft(me, user, text, { tell = false } = {}) {
   if (tell) listeners.forEach((listener) => listener());
 }
 
+/** Another tab has the chat: what it writes counts from now on. */
+export function leaveDrafts() {
+  if (timer) keep();
+  drafts = owner = null;
+}
+
 /** After the end of a login nobody finds them here. */
 export function forgetDrafts() {
   clearTimeout(timer);
