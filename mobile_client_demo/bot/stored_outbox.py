@@ -104,7 +104,9 @@ class StoredOutbox(Outbox):
         if message is not None and receipt.type == "failed" and receipt.reason == "rate":
             self._later.append(message)
             return
-        if message is not None and receipt.type == "failed" and receipt.reason == "gap" and (message.seq or 1) > 1:
+        if message is not None and receipt.type == "failed" and receipt.reason == "gap" and message.seq is not None:
+            if message.seq == 1:
+                return  # said of it before it was numbered anew: below 1 there is no gap
             # Nothing before it is open, so the server has forgotten our counter with the device: begin anew.
             self._disk.forgotten(message.to)
             self._number(message, 1)

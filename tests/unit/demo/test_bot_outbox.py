@@ -95,6 +95,22 @@ def test_a_server_that_has_forgotten_our_counter_is_counted_for_anew(file):
     disk.close()
 
 
+def test_a_gap_that_is_said_twice_makes_no_stored_message_a_failed_one(file):
+    """It left twice under its old number, over a reconnect, and both were answered."""
+    disk, box = opened(file)
+    first, second = (put(box, ordered=True) for _ in range(2))
+    list(box.departing())
+    answer(box, first)
+    assert [one.seq for one in box.departing()] == [2]
+    box.answer(Receipt("failed", "bob", id=second.id, reason="gap"))
+    assert [one.seq for one in box.departing()] == [1]
+    box.answer(Receipt("failed", "bob", id=second.id, reason="gap"))
+    assert not second.settled and not second.failed
+    answer(box, second, mid=9)
+    assert not second.failed and second.mid == 9 and disk.last_seq("bob") == 1
+    disk.close()
+
+
 def test_what_was_too_much_at_the_time_leaves_later(file):
     disk, box = opened(file)
     message = put(box)
