@@ -105,6 +105,12 @@ class Archive:
 
     def settled(self, id: str, *, mid: int = 0, failed: str = "") -> None:
         with self._stored() as sql:
+            # the history may have told of it before, as of one that some device of ours has sent
+            sql.execute(
+                "DELETE FROM line WHERE mine AND id IS NULL AND mid = ? "
+                "AND peer = (SELECT peer FROM line WHERE id = ?)",
+                (mid, id),
+            )
             sql.execute("UPDATE line SET mid = ?, failed = ? WHERE id = ?", (mid or None, failed, id))
 
     def waiting(self) -> list[tuple[str, Line]]:

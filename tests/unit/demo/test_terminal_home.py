@@ -109,6 +109,14 @@ def test_a_message_of_mine_waits_until_it_is_answered(archive: Archive) -> None:
     }  # fmt: skip
 
 
+def test_the_answer_may_come_after_the_history_has_told_of_it(archive: Archive) -> None:
+    """As after another outbox was begun: then its id does not show that it is of this device."""
+    archive.take("bob", [line(id="old-1", mine=True), line(7, mine=True), line(8)])
+    archive.settled("old-1", mid=7)
+    assert archive.waiting() == []
+    assert [(one.mid, one.id) for one in archive.lines("bob")] == [(7, "old-1"), (8, "")]
+
+
 def test_an_unreadable_message_becomes_readable_and_never_the_reverse(archive: Archive) -> None:
     for one in (line(1, "", problem="no key"), line(1, "secret"), line(1, "", problem="no key")):
         archive.take("bob", [one])
