@@ -15,8 +15,13 @@ const policy = window.trustedTypes
 export async function keepPage(chat) {
   const workers = navigator.serviceWorker;
   if (!workers) return false;
-  const replaced = Boolean(workers.controller);
-  workers.addEventListener("controllerchange", () => replaced && reloadUnnoticed(chat), { once: true });
+  let kept = Boolean(workers.controller);
+  let newer = false;
+  workers.addEventListener("controllerchange", () => {
+    if (kept && !newer) reloadUnnoticed(chat);
+    newer = kept; // the first worker of all has brought no newer files
+    kept = true;
+  });
   try {
     const registration = await workers.register(policy.createScriptURL("service-worker.js"));
     whenOnlineAgain(chat, () => registration.update().catch(() => {}));
