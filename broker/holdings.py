@@ -120,8 +120,13 @@ class Holdings:
 
     def _too_late(self, future: asyncio.Future[Arrival | None]) -> None:
         """The answer to somebody who could not wait for it: that device is registered once more, under the turn that
-        was made up for it."""
-        self.unregistered = True
+        was made up for it. If it is gone by now, the user status has to hear that of the turn that it knows."""
+        arrival = None if future.cancelled() else future.result()
+        if arrival is None or self.holding(arrival.holding.user, arrival.holding.device) is not None:
+            self.unregistered = True
+        elif not self._stopping:
+            self._leaving.append((arrival.holding, False))
+            self._work()
 
     # Leaving
 

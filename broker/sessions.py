@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from aldis.broker.router import Subscriber
 
 if TYPE_CHECKING:
     from aldis.broker.connection import Connection
+    from aldis.broker.decisions import Arrivals
     from aldis.broker.node import Node
     from aldis.config.limits import Limits
 
@@ -71,7 +73,7 @@ class Sessions:
             if connection.closed is None and code is ConnectReturn.ACCEPTED:
                 user = node.decisions.user_of(connection)
                 if node.arrivals is not None:
-                    await node.arrivals.arrive(connection, user, client_id, clean=packet.clean)
+                    await self._arrive(node.arrivals, connection, (user, client_id), clean=packet.clean)
                 if any(concerns(one, connection, user, client_id) for one in revoked):
                     connection.end(CloseReason.ACCESS_REVOKED)
                 self._enter(connection, packet, (user, client_id))
@@ -89,14 +91,38 @@ class Sessions:
         for since in self._judged_since.values():
             since.append(announcement)
 
+    async def _arrive(self, arrivals: Arrivals, connection: Connection, key: SessionKey, *, clean: bool) -> None:
+        """Once begun it goes on to its end, also where the connection does not: the user status, and other nodes, may
+        have been told already, and nobody else would take it back."""
+        arriving = asyncio.ensure_future(arrivals.arrive(connection, *key, clean=clean))
+        try:
+            await asyncio.shield(arriving)
+        except asyncio.CancelledError:
+            self._node.spawn(self._arrive_in_vain(arriving, connection, key), "arrival of a connection that is gone")
+            raise
+
+    async def _arrive_in_vain(self, arriving: asyncio.Future[None], connection: Connection, key: SessionKey) -> None:
+        await arriving
+        self._gone_already(connection, key)
+
+    def _gone_already(self, connection: Connection, key: SessionKey) -> None:
+        """It is known to the user status, and has ended before it had a session. An earlier connection of the device,
+        which it would have ended, goes on in its place."""
+        subscriber = self.subscribers.get(key)
+        earlier = None if subscriber is None else subscriber.connection
+        if earlier is not None and earlier.holding is not None and connection.holding is not None:
+            if earlier.holding.turn < connection.holding.turn:
+                earlier.holding = connection.holding
+        elif self._node.arrivals is not None:
+            self._node.arrivals.left(connection, away=subscriber is not None)
+
     def _enter(self, connection: Connection, packet: Connect, key: SessionKey) -> None:
         """Admitted, and known to the user status; it may have ended meanwhile."""
-        node = self._node
         if connection.closed is None:
-            node.figures.connects[ConnectReturn.ACCEPTED] += 1
+            self._node.figures.connects[ConnectReturn.ACCEPTED] += 1
             self._open(connection, packet, key)
-        elif node.arrivals is not None:
-            node.arrivals.left(connection, away=key in self.subscribers)
+        else:
+            self._gone_already(connection, key)
 
     async def _judge(self, connection: Connection, packet: Connect, client_id: str) -> ConnectReturn:
         node = self._node
