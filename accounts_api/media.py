@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 from litestar.params import HeaderParameter
 
 IdempotencyKey = Annotated[
@@ -36,6 +36,13 @@ class JsonRequest(Request[Any, Any, Any]):
     Litestar's own way reads any JSON first and bends it into shape afterwards: there "60" passes for 60, and deep
     nesting or bytes that are no UTF-8 end in a 500.
     """
+
+    async def body(self) -> bytes:
+        """As it came. Raises `HTTPException` 400 where the client has gone away in the middle of it."""
+        try:
+            return await super().body()
+        except InternalServerException as error:  # Litestar's word for it, which would count as a fault of ours
+            raise HTTPException(status_code=400, detail="the body broke off") from error
 
     async def json(self) -> Any:
         """The body as the type of the handler's `data`. Raises `HTTPException` 400."""

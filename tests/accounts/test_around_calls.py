@@ -259,7 +259,21 @@ class TestOrigins:
             assert "access-control-allow-origin" not in (await preflight(world, origin)).headers
 
 
-# Slow bodies
+# Broken and slow bodies
+
+
+async def test_a_client_that_goes_away_in_mid_body_is_no_fault_of_the_server(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in ("/v1/users", "/v1/token/refresh"):
+        _, writer = await asyncio.open_connection(world.client.base_url.host, world.client.base_url.port)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{{"
+        writer.write(head.encode())
+        await asyncio.sleep(0.1)
+        writer.close()
+        await asyncio.sleep(0.3)
+    assert (await world.client.get("/healthz")).status_code == 200
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 class TestSlowBodies:
