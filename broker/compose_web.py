@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aldis.broker.compose_store import StartFailed
+from aldis.config.addresses import split_address
 from aldis.config.settings import Settings, serves_web
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ def web_chat(
     def port() -> int | None:
         if bound is None:
             return USUAL_PORT
-        return None if name is None else bound()[name][1]
+        if name is None:
+            return None
+        # the page is served a moment before MQTT is, and a page that knows no port would not find it later either
+        opened = bound().get(name)
+        return opened[1] if opened else split_address(settings.listeners[name].bind)[1] or None
 
     try:
         return web_pages(_folder(), MqttPlace(settings.web.mqtt_url, port))

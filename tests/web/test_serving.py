@@ -13,7 +13,8 @@ import pytest
 
 from aldis.accounts_api.web_files import TYPES, WebFilesError, read_web_files
 from aldis.accounts_api.web_pages import MqttPlace, content_security_policy, takes_gzip
-from aldis.broker.compose_web import _folder
+from aldis.broker.compose_web import _folder, web_chat
+from aldis.config.settings import load
 from tests.servers import Aldis, running
 
 WEB = _folder()
@@ -127,6 +128,16 @@ def test_chat_json_says_where_mqtt_is(http: httpx.Client, served: Aldis) -> None
     answer = http.get("/chat.json")
     assert answer.json() == {"mqtt": None, "mqtt_port": served.ws[1], "mqtt_path": "/", "version": "0.1.0"}
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_where_mqtt_is_can_be_said_before_it_is_there() -> None:
+    """HTTP is open a moment earlier; a page that was told of no port then could not reach MQTT later either."""
+    settings = load("embedded")
+    chat = next(one for one in web_chat(settings, dict) if "/chat.json" in one.paths)  # type: ignore[union-attr]
+    assert chat.fn()["mqtt_port"] == 8083  # type: ignore[union-attr]
+    chosen = web_chat(settings, lambda: {"websocket": ("127.0.0.1", 4_711)})
+    chat = next(one for one in chosen if "/chat.json" in one.paths)  # type: ignore[union-attr]
+    assert chat.fn()["mqtt_port"] == 4_711  # type: ignore[union-attr]
 
 
 def test_what_a_browser_has_is_not_sent_again(http: httpx.Client) -> None:
