@@ -69,9 +69,12 @@ export class Session {
 
   async #change(fields) {
     if (this.login === null) throw new SignedOut("You have logged out.");
-    const login = { ...this.login, ...fields };
-    await this.#db.write((work) => work.put("meta", login, "session"));
-    this.login = login;
+    // of what is stored by then, and of what is known by then: tokens may be renewed meanwhile
+    await this.#db.write(async (work) => {
+      const stored = await work.get("meta", "session");
+      if (stored) await work.put("meta", { ...stored, ...fields }, "session");
+    });
+    if (this.login !== null) this.login = { ...this.login, ...fields };
   }
 
   // Access
@@ -111,9 +114,10 @@ export class Session {
       }
       const got = await this.#refreshed(stored);
       if (this.login === null) throw new SignedOut("You have logged out.");
-      const login = { ...this.login, ...tokens(got), renewal: null };
+      const news = { ...tokens(got), renewal: null };
+      const login = { ...this.login, ...news };
       await this.#db.writeAlways((work) => work.put("meta", login, "session"));
-      this.login = login;
+      if (this.login !== null) this.login = { ...this.login, ...news };
       return login.access;
     });
   }
