@@ -204,6 +204,41 @@ def test_a_receipt_that_gets_lost_is_asked_for_again(server: Aldis, device: Devi
     one.until(lambda: one.ticks(bob) == ["delivered"] * 3)
 
 
+_ALL_AT_ONCE = """
+window.sent = {};
+let held = [];
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (data) {
+  const found = /"id":"([0-9a-f]{32})"/.exec(new TextDecoder().decode(data));
+  if (!found) return send.call(this, data);
+  (sent[found[1]] ??= []).push(performance.now());
+  if (held === null) return send.call(this, data);
+  held.push(...new Uint8Array(data.buffer ?? data, data.byteOffset ?? 0, data.byteLength));
+  if (Object.keys(sent).length < 12) return;
+  send.call(this, Uint8Array.from(held));
+  held = null;
+};"""
+"""A page whose first twelve messages leave in one piece, so that the server has read all when it stops."""
+
+
+def test_who_sends_too_fast_goes_on_more_slowly(tmp_path: Path, browser: Browser) -> None:
+    """What the server does not take for its rate is sent again, and not at once: the acknowledgement is no answer."""
+    with running(tmp_path, settings={"limits.publish_burst": 3, "limits.publishes_per_second": 2}) as server:
+        alice, bob = two(server)
+        device = Device(browser, "http://{}:{}".format(*server.http), wide=True)
+        device.context.add_init_script(_ALL_AT_ONCE)
+        one = login(device, alice)
+        texts = [f"fast {number:02}" for number in range(12)]
+        write = "([peer, texts]) => Promise.all(texts.map((text) => chat.sendText(peer, text)))"
+        one.page.evaluate(write, [bob, texts])
+        one.idle()
+        assert sorted(one.texts(bob)) == texts
+        sent = one.page.evaluate("() => Object.values(sent)")
+        assert max(map(len, sent)) > 1, "some came too fast"
+        assert all(later - earlier > 1_500 for times in sent for earlier, later in itertools.pairwise(times))
+        device.close()
+
+
 def test_a_dead_link_is_noticed_when_somebody_looks(server: Aldis, device: Devices) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)

@@ -9,7 +9,6 @@ import { newFileKey, storedSize } from "./files.js";
 import { MOST_BYTES, fileBody, topics } from "./wire.js";
 
 const MOST_WAITING = 1_000;
-const SLOWER = 2_000;
 /** Of a text in UTF-8: as base64, with what stands beside it, it still is a message that the server takes. */
 export const MOST_TEXT = 45_000;
 
@@ -28,7 +27,7 @@ export class Outbox {
   #rows = new Map();
   /** Published on this connection and not acknowledged. */
   sending = new Set();
-  /** How often the server has acknowledged it without a word, on this connection. */
+  /** How often the server has acknowledged it without a word, or refused it for its rate, on this connection. */
   #asked = new Map();
   #pumping = null;
   #again = false;
@@ -221,12 +220,8 @@ export class Outbox {
     const key = keyOf(true, id, null);
     const known = this.#rows.get(key);
     if (type === "failed" && reason === "rate") {
-      if (known === undefined) return;
-      this.sending.add(key);
-      setTimeout(() => {
-        this.sending.delete(key);
-        this.pump();
-      }, SLOWER);
+      // its acknowledgement follows, which is no reason to repeat it at once
+      if (known !== undefined) this.#asked.set(key, Math.max(1, this.#asked.get(key) ?? 0));
       return;
     }
     this.#rows.delete(key);
