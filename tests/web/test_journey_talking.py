@@ -7,7 +7,7 @@ import re
 from playwright.sync_api import expect
 
 from tests.people import people
-from tests.servers import Aldis
+from tests.servers import PASSWORD, Aldis
 from tests.web.chatting import Chatting, MakeDevice, friends, new_user, no_doubles
 
 
@@ -103,3 +103,30 @@ def test_the_same_history_is_there_without_asking_the_server_again(device: MakeD
         bruno.device.mend()
     bruno.online()
     no_doubles(bruno)
+
+
+def test_a_friend_deletes_the_account(device: MakeDevice) -> None:
+    anna, bruno = friends(device)
+    bruno.say("Good bye")
+    anna.sees("Good bye")
+    anna.say("So soon?")
+    bruno.sees("So soon?")
+    bruno.settings("Delete account")
+    bruno.page.get_by_label("Type your user id").fill(bruno.user)
+    bruno.page.get_by_label("Password", exact=True).fill(PASSWORD)
+    bruno.page.get_by_role("button", name="Delete my account").click()
+    expect(bruno.page.get_by_role("button", name="Log in").last).to_be_visible()
+
+    page = anna.page
+    anna.head("Account deleted")
+    expect(page.locator("main").get_by_text("Bruno has deleted the account.", exact=True)).to_be_visible()
+    expect(page.get_by_text("What you have written to each other stays here.")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Message to")).to_have_count(0)
+    anna.sees("Good bye", "So soon?")
+    assert anna.device.barriers() == []
+    page.get_by_role("button", name="About this conversation").click()
+    sheet = page.get_by_role("dialog", name="Contact")
+    expect(sheet.get_by_role("button", name="Block")).to_have_count(0)
+    sheet.get_by_role("button", name="Remove friend").click()
+    sheet.get_by_role("button", name="Remove friend").last.click()
+    expect(page.get_by_role("list", name="Conversations").get_by_text(bruno.user)).to_have_count(0)

@@ -209,7 +209,9 @@ export class Chat extends EventTarget {
     const { me, people, keyring } = this.#in();
     if (user === me) return;
     if (user === SERVER) throw new ChatError("read-only", "Nobody reads answers to announcements.");
-    if (people.find(user)?.state === "blocked") throw new ChatError("blocked", "You have blocked this person.");
+    const state = people.find(user)?.state;
+    if (state === "blocked") throw new ChatError("blocked", "You have blocked this person.");
+    if (state === "deleted") throw new ChatError("deleted", "This account was deleted.");
     if (!people.isFriend(user)) throw new ChatError("not-friends", "You are not friends.");
     if (keyring.sealed(user)) throw new ChatError("sealed", SEALED_SENDING);
   }

@@ -9,7 +9,7 @@ export class People {
   #rest;
   #keyring;
   #onchange;
-  /** @type {{user: string, name: string, state: "friends"|"blocked", keyVersion: number}[]} */
+  /** @type {{user: string, name: string, state: "friends"|"blocked"|"deleted", keyVersion: number}[]} */
   relations = [];
   /** @type {{incoming: {user: string, name: string, created: number}[], outgoing: {user: string, name: string, created: number}[]}} */
   requests = { incoming: [], outgoing: [] };
@@ -67,8 +67,8 @@ export class People {
     const keys = told.filter((one) => one.key_version > 0);
     await this.#keyring.learn(
       keys.map((one) => ({ peer: one.user_id, version: one.key_version, key: one.key?.key ?? null })));
-    this.relations = told.map((one) => (
-      { user: one.user_id, name: one.name || one.user_id, state: one.state, keyVersion: one.key_version }));
+    this.relations = told.map((one) => ({
+      user: one.user_id, name: one.name || one.user_id, state: one.deleted ? "deleted" : one.state, keyVersion: one.key_version }));
     this.requests = await this.#askRequests();
     await this.#db.write(async (work) => {
       await work.put("meta", this.relations, "relations");

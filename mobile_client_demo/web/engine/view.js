@@ -8,7 +8,7 @@ const ANNOUNCEMENTS = "Announcements";
 
 /**
  * @typedef {object} Contact
- * @property {string} user @property {string} name @property {"friends"|"blocked"} state
+ * @property {string} user @property {string} name @property {"friends"|"blocked"|"deleted"} state
  * @property {boolean} online @property {number|null} lastSeen @property {boolean} typing @property {number} unread
  * @property {{text: string, ts: number, mine: boolean, status: string|null, kind: string}|null} last
  * @property {number} keyVersion @property {boolean} sealed @property {boolean} muted

@@ -121,6 +121,7 @@ export function notice(message, nameOf) {
   const words = {
     friend_accepted: () => `You and ${name} are friends now.`,
     friend_removed: () => `${name} has ended the friendship.`,
+    account_deleted: () => `${name} has deleted the account.`,
     key_rotated: () => `The key of this conversation was renewed (version ${message.version}).`,
     seal_changed: () => "Who may make the keys of this conversation has changed.",
   }[message.type];

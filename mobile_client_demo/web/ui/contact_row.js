@@ -17,6 +17,7 @@ function Line({ contact, kind, draft }) {
   if (contact.typing) return html`<span class="typing-word">typing …</span>`;
   if (draft) return html`<span class="draft">Draft:</span> <bdi>${draft.slice(0, 160)}</bdi>`;
   if (contact.state === "blocked") return html`<span class="muted">Blocked</span>`;
+  if (contact.state === "deleted") return html`<span class="muted">Account deleted</span>`;
   if (!last) return html`<span class="muted">${kind === "self" ? "Whatever you want on all your devices" : "Say hello"}</span>`;
   return html`${last.mine && last.status && html`<${Ticks} status=${last.status} />`}${last.kind === "file" && html`<${Icon} name="attach" class="inline" />`}<bdi>${preview(last)}</bdi>`;
 }

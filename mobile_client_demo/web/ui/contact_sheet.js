@@ -79,7 +79,7 @@ function Parting({ contact, title }) {
     if (await run(() => chat.unfriend(contact.user))) closeSheet();
   };
   return html`<ul class="options">
-    <li>${contact.state === "blocked"
+    ${contact.state !== "deleted" && html`<li>${contact.state === "blocked"
       ? html`<button class="option" disabled=${busy} onClick=${() => act(() => chat.unblock(contact.user))}><${Icon}
         name="block" /><span class="option-text"><span>Unblock</span><span
         class="option-note">You can write to each other again</span></span></button>`
@@ -87,7 +87,7 @@ function Parting({ contact, title }) {
         ? html`<${Confirm} danger
           text=${`Neither of you can write to the other until you unblock ${title}. They are not told.`} action="Block" busy=${busy} onYes=${() => act(() => chat.block(contact.user))} onNo=${() => setAsking(null)} />`
         : html`<button class="option danger" onClick=${() => setAsking("block")}><${Icon} name="block" /><span
-          class="option-text"><span>Block</span></span></button>`}</li>
+          class="option-text"><span>Block</span></span></button>`}</li>`}
     <li>${asking === "remove"
       ? html`<${Confirm} danger
         text=${`Your friendship with ${title} ends, and its keys are destroyed. To write again one of you asks anew.`} action="Remove friend" busy=${busy} onYes=${remove} onNo=${() => setAsking(null)} />`

@@ -71,6 +71,11 @@ function CannotWrite({ contact, kind, title }) {
       ${error && html`<p class="error" role="alert">${error.message}</p>`}
     </div>`;
   }
+  if (contact.state === "deleted") {
+    return html`<div class="cannot-write">
+      <p><bdi>${title}</bdi> has deleted the account. What you have written to each other stays here.</p>
+    </div>`;
+  }
   return html`<div class="cannot-write">
     <p><${Icon} name="lock"
       class="inline" /> This conversation is sealed: its keys live on your other devices and never come to a page that a server delivers. Write from one of those.</p>

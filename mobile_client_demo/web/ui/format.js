@@ -52,6 +52,7 @@ export function ago(ms, now) {
 /** Under a contact's name; null where nothing is known. */
 export function presence(contact, now) {
   if (contact.state === "blocked") return "Blocked";
+  if (contact.state === "deleted") return "Account deleted";
   if (contact.typing) return "typing …";
   if (contact.online) return "Online";
   return contact.lastSeen ? `Last seen ${ago(contact.lastSeen, now)}` : null;
