@@ -135,6 +135,10 @@ class Device:
         ]
 
 
+MakeDevice = Callable[..., Device]
+"""The fixture `device`."""
+
+
 def eventually(page: Page, condition: Callable[[], object], what: str) -> None:
     """Looks again until it is so, for whatever `expect` has no words for. The page goes on meanwhile."""
     deadline = time.monotonic() + PATIENCE / 1_000

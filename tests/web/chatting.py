@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
 from tests.servers import PASSWORD
-from tests.web.browsing import Device
+from tests.web.browsing import Device, MakeDevice
 
 _numbers = itertools.count(1)
 
@@ -22,7 +22,6 @@ TICKS = {
     "read": "Read",
     "failed": "Not sent",
 }
-MakeDevice = Callable[..., Device]
 
 
 def new_user(name: str) -> str:

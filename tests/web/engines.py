@@ -3,6 +3,7 @@ the same policy, that imports `engine/chat.js`."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from playwright.sync_api import Page
 from tests.servers import PASSWORD, Aldis
 from tests.web.browsing import PATIENCE, Device
 
+_numbers = itertools.count(1)
+
 BARE = "/vendor/README.md"
 """A document of the server without scripts of its own."""
 
@@ -19,6 +22,17 @@ _OPEN = """async () => {
   const { Chat } = await import("/engine/chat.js");
   window.chat = new Chat();
   window.told = [];
+  window.stored = async (store) => {
+    const answer = (request) => new Promise((good, bad) => {
+      request.onsuccess = () => good(request.result);
+      request.onerror = () => bad(request.error);
+    });
+    const database = await answer(indexedDB.open("aldis"));
+    const found = database.transaction(store).objectStore(store);
+    const [keys, values] = await Promise.all([answer(found.getAllKeys()), answer(found.getAll())]);
+    database.close();
+    return { keys, values };
+  };
   chat.addEventListener("message", (event) => told.push(event.detail));
   await chat.open();
 }"""
@@ -42,7 +56,7 @@ class Refused(Exception):
 
 
 def open_chat(page: Page) -> None:
-    """The engine, as `window.chat`, in a bare document."""
+    """The engine, as `window.chat`, in a bare document; `window.stored(store)` reads its database."""
     page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
     page.goto(BARE)
     page.evaluate(_OPEN)
@@ -59,6 +73,12 @@ class Engine:
     def open(self) -> Engine:
         """Loads the document anew, and with it the engine: what it knew in memory is gone."""
         open_chat(self.page)
+        return self
+
+    def new_page(self) -> Engine:
+        """The page is killed, and another one is there in the same browser; `open` is still to come."""
+        self.page.close()
+        self.page = self.device.tab()
         return self
 
     def act(self, name: str, *values: Any) -> Any:
@@ -116,6 +136,14 @@ def login(device: Device, user: str) -> Engine:
     engine = Engine(device)
     engine.act("login", {"user": user, "password": PASSWORD})
     return engine.online()
+
+
+def two(server: Aldis) -> tuple[str, str]:
+    """Two friends whom nobody has met yet, on a server that several tests share."""
+    number = next(_numbers)
+    alice, bob = f"alice{number}", f"bob{number}"
+    friends(server, alice, bob)
+    return alice, bob
 
 
 def friends(server: Aldis, *users: str) -> None:

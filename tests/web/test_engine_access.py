@@ -6,7 +6,6 @@ import itertools
 import json
 import shutil
 from base64 import b64encode
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,16 @@ from playwright.sync_api import Browser
 
 from tests.people import Person
 from tests.servers import PASSWORD, Aldis, running
-from tests.web.browsing import Device
-from tests.web.engines import Engine, Refused, friends, login
+from tests.web.browsing import Device, MakeDevice
+from tests.web.engines import BARE, Engine, Refused, friends, login, two
 
 _numbers = itertools.count(1)
-
-Devices = Callable[..., Device]
 
 _KEYS = ("eaYx7t4b+cmPEgMs3q3Q56B5OY/HhriMyEbsia+FpRo=", "Z13VdO13iTELPS52gfN5C0ZsdzsVIf7PNld5WDcepS8=")
 """Public keys of two devices."""
 
 _UNAUTHORISED = "status of 401|WebSocket"
 """What the browser writes when a token is refused."""
-
-
-def two(server: Aldis) -> tuple[str, str]:
-    number = next(_numbers)
-    alice, bob = f"ada{number}", f"bill{number}"
-    friends(server, alice, bob)
-    return alice, bob
 
 
 def test_a_short_lived_token_is_renewed(tmp_path: Path, browser: Browser) -> None:
@@ -90,7 +80,7 @@ def test_a_refresh_whose_answer_got_lost_is_asked_for_again(tmp_path: Path, brow
         device.close()
 
 
-def test_a_login_that_is_ended_from_elsewhere(server: Aldis, device: Devices) -> None:
+def test_a_login_that_is_ended_from_elsewhere(server: Aldis, device: MakeDevice) -> None:
     """What was written and not sent is kept for the same person, and sent once, after the next login."""
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
@@ -112,7 +102,7 @@ def test_a_login_that_is_ended_from_elsewhere(server: Aldis, device: Devices) ->
     one.until(lambda: one.texts(bob) == ["before", "kept 1", "kept 2"])
 
 
-def test_somebody_else_logs_in_after_it(server: Aldis, device: Devices) -> None:
+def test_somebody_else_logs_in_after_it(server: Aldis, device: MakeDevice) -> None:
     """Nothing of the one before is there for them, and nothing of it is sent."""
     alice, bob = two(server)
     carol = f"carol{next(_numbers)}"
@@ -132,31 +122,18 @@ def test_somebody_else_logs_in_after_it(server: Aldis, device: Devices) -> None:
     assert other.texts(alice) == []
 
 
-def test_logout_leaves_nothing(server: Aldis, device: Devices) -> None:
+def test_logout_leaves_nothing(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     other.send(alice, "secret words")
     one.until(lambda: one.texts(bob) == ["secret words"])
     one.act("logout")
     assert (one.state["phase"], one.state["me"], one.state["contacts"]) == ("signed-out", None, [])
-    kept = one.page.evaluate("""async () => {
-      const db = await new Promise((resolve) => {
-        const request = indexedDB.open("aldis");
-        request.onsuccess = () => resolve(request.result);
-      });
-      const tx = db.transaction([...db.objectStoreNames]);
-      const all = {};
-      for (const name of db.objectStoreNames) {
-        const store = tx.objectStore(name);
-        const [keys, values] = await Promise.all([store.getAllKeys(), store.getAll()].map((request) =>
-          new Promise((resolve) => { request.onsuccess = () => resolve(request.result); })));
-        all[name] = { keys, values };
-      }
-      return all;
-    }""")
-    assert {name: found["values"] for name, found in kept.items() if name != "meta"} == {
-        name: [] for name in ("rows", "conversations", "keys", "blobs")
+    kept = {
+        name: one.page.evaluate("(name) => stored(name)", name)
+        for name in ("meta", "rows", "conversations", "keys", "blobs")
     }
+    assert [name for name, found in kept.items() if found["values"] and name != "meta"] == []
     assert set(kept["meta"]["keys"]) <= {"holder", "place", "order"}
     assert alice not in json.dumps(kept["meta"]) and bob not in json.dumps(kept)
     one.open()
@@ -166,7 +143,7 @@ def test_logout_leaves_nothing(server: Aldis, device: Devices) -> None:
     assert one.state["unread"] == 0, "this device had taken it already"
 
 
-def test_devices_are_shown_named_and_removed(server: Aldis, device: Devices) -> None:
+def test_devices_are_shown_named_and_removed(server: Aldis, device: MakeDevice) -> None:
     alice, _ = two(server)
     phone, laptop = login(device(), alice), login(device(wide=True), alice)
     theirs = phone.state["me"]["device"]
@@ -182,7 +159,7 @@ def test_devices_are_shown_named_and_removed(server: Aldis, device: Devices) -> 
     assert laptop.state["phase"] == "signed-out"
 
 
-def test_password_and_account(server: Aldis, device: Devices) -> None:
+def test_password_and_account(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     with one.device.watch.excusing("status of 40"):
@@ -207,7 +184,7 @@ def test_password_and_account(server: Aldis, device: Devices) -> None:
 
 
 @pytest.mark.parametrize("locks", [True, False], ids=["with locks", "without locks"])
-def test_two_tabs(server: Aldis, device: Devices, locks: bool) -> None:
+def test_two_tabs(server: Aldis, device: MakeDevice, locks: bool) -> None:
     alice, bob = two(server)
     shared = device()
     if not locks:
@@ -231,7 +208,7 @@ def test_two_tabs(server: Aldis, device: Devices, locks: bool) -> None:
     third.until(lambda: third.texts(bob) == ["from the second tab", "to the third"])
 
 
-def test_a_tab_that_does_not_answer_is_not_waited_for(server: Aldis, device: Devices) -> None:
+def test_a_tab_that_does_not_answer_is_not_waited_for(server: Aldis, device: MakeDevice) -> None:
     """A frozen tab wakes up and finds that it has lost the chat: what it tries to write is refused by the database."""
     alice, bob = two(server)
     shared = device()
@@ -249,7 +226,7 @@ def test_a_tab_that_does_not_answer_is_not_waited_for(server: Aldis, device: Dev
     assert second.texts(bob) == ["in time"]
 
 
-def test_tabs_that_cannot_hear_each_other_do_not_fight(server: Aldis, device: Devices) -> None:
+def test_tabs_that_cannot_hear_each_other_do_not_fight(server: Aldis, device: MakeDevice) -> None:
     """Without locks two tabs that are opened at the same moment both take the chat. The one that was first is thrown
     out by the server; it does not come back, but finds out why."""
     alice, bob = two(server)
@@ -265,7 +242,22 @@ def test_tabs_that_cannot_hear_each_other_do_not_fight(server: Aldis, device: De
     assert second.texts(bob) == ["in peace"]
 
 
-def test_a_chat_that_is_taken_while_it_begins(server: Aldis, device: Devices) -> None:
+def test_a_tab_that_is_just_being_closed_is_waited_for(device: MakeDevice) -> None:
+    """Its lock goes a moment after it. Here it is let go of when somebody asks who has the chat."""
+    shared = device()
+    shared.page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+    shared.page.goto(BARE)
+    shared.page.evaluate("""() => {
+      const going = new Promise((gone) => {
+        window.channel = new BroadcastChannel("aldis-chat");
+        channel.onmessage = gone;
+      });
+      return new Promise((held) => void navigator.locks.request("aldis-chat", () => { held(); return going; }));
+    }""")
+    assert Engine(shared, shared.tab()).state["phase"] == "signed-out"
+
+
+def test_a_chat_that_is_taken_while_it_begins(server: Aldis, device: MakeDevice) -> None:
     """The tab that was still logging in does not believe that it is ready."""
     alice, _ = two(server)
     shared = device()
@@ -286,7 +278,7 @@ def test_a_chat_that_is_taken_while_it_begins(server: Aldis, device: Devices) ->
     assert (first.state["phase"], first.state["me"]) == ("elsewhere", None)
 
 
-def test_a_key_is_renewed_while_a_message_waits(server: Aldis, device: Devices) -> None:
+def test_a_key_is_renewed_while_a_message_waits(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     one.send(bob, "under the first")
@@ -313,7 +305,7 @@ def test_a_key_is_renewed_while_a_message_waits(server: Aldis, device: Devices) 
     fresh.until(lambda: sorted(fresh.texts(bob)) == ["under the first", "under the second", "waits"])
 
 
-def test_a_sealed_conversation_is_for_apps(server: Aldis, device: Devices) -> None:
+def test_a_sealed_conversation_is_for_apps(server: Aldis, device: MakeDevice) -> None:
     """The page takes no part in it: it shows what it cannot read as such, sends nothing, and nothing in plain."""
     alice, bob = two(server)
     one = login(device(), alice)
@@ -393,7 +385,7 @@ def test_a_server_that_begins_anew(tmp_path: Path, browser: Browser) -> None:
             device.close()
 
 
-def test_what_others_send_cannot_stop_an_inbox(server: Aldis, device: Devices) -> None:
+def test_what_others_send_cannot_stop_an_inbox(server: Aldis, device: MakeDevice) -> None:
     """Bodies of any kind, ciphertext that does not open, files that are none: each is a row of its own, and the next
     message comes."""
     alice, bob = two(server)

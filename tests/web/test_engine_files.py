@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.servers import PASSWORD, Aldis
-from tests.web.browsing import Device
-from tests.web.engines import Engine, Refused, friends, login
-
-_numbers = itertools.count(1)
-
-Devices = Callable[..., Device]
+from tests.web.browsing import MakeDevice
+from tests.web.engines import Engine, Refused, login, two
 
 _SEND = """async ([user, name, type, size]) => {
   const bytes = Uint8Array.from({ length: size }, (_, place) => (7 * place + (place >> 8)) % 251);
   await chat.sendFile(user, new File([bytes], name, { type }));
 }"""
-
-
-def two(server: Aldis) -> tuple[str, str]:
-    number = next(_numbers)
-    alice, bob = f"amy{number}", f"bud{number}"
-    friends(server, alice, bob)
-    return alice, bob
 
 
 def pattern(size: int) -> str:
@@ -55,15 +42,7 @@ def content(engine: Engine, user: str, type: str) -> str:
     assert item["file"]["url"].startswith("blob:")
     found, digest = engine.page.evaluate(
         """async (key) => {
-      const db = await new Promise((resolve) => {
-        const request = indexedDB.open("aldis");
-        request.onsuccess = () => resolve(request.result);
-      });
-      const { blob } = await new Promise((resolve) => {
-        const request = db.transaction("blobs").objectStore("blobs").get(key);
-        request.onsuccess = () => resolve(request.result);
-      });
-      db.close();
+      const { blob } = (await stored("blobs")).values.find((one) => one.key === key);
       const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await blob.arrayBuffer()));
       return [blob.type, Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("")];
     }""",
@@ -74,7 +53,7 @@ def content(engine: Engine, user: str, type: str) -> str:
 
 
 @pytest.mark.parametrize("size", [0, 65_536, 300_000])
-def test_there_and_back(server: Aldis, device: Devices, size: int) -> None:
+def test_there_and_back(server: Aldis, device: MakeDevice, size: int) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     send(one, bob, "Ein Bild 💡.png", "image/png", size)
@@ -94,7 +73,7 @@ def test_there_and_back(server: Aldis, device: Devices, size: int) -> None:
     assert content(again, alice, "image/png") == pattern(size), "it is kept"
 
 
-def test_a_file_that_could_run_gets_no_type_to_run_with(server: Aldis, device: Devices) -> None:
+def test_a_file_that_could_run_gets_no_type_to_run_with(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     for name, mime in (("page.html", "text/html"), ("picture.svg", "image/svg+xml")):
@@ -105,7 +84,7 @@ def test_a_file_that_could_run_gets_no_type_to_run_with(server: Aldis, device: D
         assert content(other, alice, "application/octet-stream") == pattern(100)
 
 
-def test_the_line_breaks_while_a_file_goes_up_and_comes_down(server: Aldis, device: Devices) -> None:
+def test_the_line_breaks_while_a_file_goes_up_and_comes_down(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     size = 6_000_000
@@ -149,7 +128,7 @@ def test_the_line_breaks_while_a_file_goes_up_and_comes_down(server: Aldis, devi
     assert len(stored) == 2, "one message, however often its file went up"
 
 
-def test_a_file_waits_for_the_network_and_outlives_the_page(server: Aldis, device: Devices) -> None:
+def test_a_file_waits_for_the_network_and_outlives_the_page(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     with one.device.watch.away():
@@ -157,33 +136,21 @@ def test_a_file_waits_for_the_network_and_outlives_the_page(server: Aldis, devic
         one.until(lambda: one.state["link"]["state"] != "online")
         send(one, bob, "kept.jpg", "image/jpeg", 100_000)
         assert one.state["waiting"] == 1
-        one.page.close()
-        one.page = one.device.tab()
-        one.device.line.mend()
+        one.new_page().device.line.mend()
         one.open().online().idle()
     item = arrived(other, alice, "kept.jpg")
     other.act("download", item["key"])
     assert content(other, alice, "image/jpeg") == pattern(100_000)
 
 
-def test_a_file_that_is_gone(server: Aldis, device: Devices) -> None:
+def test_a_file_that_is_gone(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     send(one, bob, "gone.pdf", "application/pdf", 1_000)
     item = arrived(other, alice, "gone.pdf")
     one.page.evaluate("""async () => {
-      const db = await new Promise((resolve) => {
-        const request = indexedDB.open("aldis");
-        request.onsuccess = () => resolve(request.result);
-      });
-      const all = (store) => new Promise((resolve) => {
-        const request = db.transaction(store).objectStore(store).getAll();
-        request.onsuccess = () => resolve(request.result);
-      });
-      const meta = await all("meta");
-      const { access } = meta.find((one) => one?.access);
-      const { file } = (await all("rows")).find((row) => row.file);
-      db.close();
+      const { access } = (await stored("meta")).values.find((one) => one?.access);
+      const { file } = (await stored("rows")).values.find((row) => row.file);
       await fetch(`/v1/files/${file.fileId}`, { method: "DELETE", headers: { Authorization: `Bearer ${access}` } });
     }""")
     with other.device.watch.excusing("status of 404"):
@@ -195,7 +162,7 @@ def test_a_file_that_is_gone(server: Aldis, device: Devices) -> None:
         other.until(lambda: [found["file"]["state"] for found in other.items(alice)] == ["gone"])
 
 
-def test_an_upload_can_be_cancelled_and_taken_up_again(server: Aldis, device: Devices) -> None:
+def test_an_upload_can_be_cancelled_and_taken_up_again(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     held: list[Any] = []
@@ -214,7 +181,7 @@ def test_an_upload_can_be_cancelled_and_taken_up_again(server: Aldis, device: De
     one.until(lambda: one.ticks(bob) == ["delivered"])
 
 
-def test_an_upload_that_waits_for_others_can_be_cancelled_too(server: Aldis, device: Devices) -> None:
+def test_an_upload_that_waits_for_others_can_be_cancelled_too(server: Aldis, device: MakeDevice) -> None:
     """Three go up at once; the one behind them need not wait for its turn to be cancelled, nor takes anybody's."""
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
@@ -240,7 +207,7 @@ def test_an_upload_that_waits_for_others_can_be_cancelled_too(server: Aldis, dev
     other.until(lambda: sorted(other.texts(alice)) == ["0.txt", "1.txt", "2.txt", "4.txt"])
 
 
-def test_an_upload_goes_on_in_the_tab_that_takes_the_chat(server: Aldis, device: Devices) -> None:
+def test_an_upload_goes_on_in_the_tab_that_takes_the_chat(server: Aldis, device: MakeDevice) -> None:
     """It is cut off where it was begun, which is no cancelling: the file still waits to be sent, and is sent once."""
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
@@ -257,7 +224,7 @@ def test_an_upload_goes_on_in_the_tab_that_takes_the_chat(server: Aldis, device:
     assert content(other, alice, "application/octet-stream") == pattern(5_000)
 
 
-def test_an_upload_that_the_end_of_a_login_cuts_off_goes_on_after_the_next(server: Aldis, device: Devices) -> None:
+def test_an_upload_that_the_end_of_a_login_cuts_off_goes_on_after_the_next(server: Aldis, device: MakeDevice) -> None:
     """Nobody has cancelled it: it waits like everything else that was not sent."""
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
@@ -275,7 +242,7 @@ def test_an_upload_that_the_end_of_a_login_cuts_off_goes_on_after_the_next(serve
     assert content(other, alice, "application/octet-stream") == pattern(5_000)
 
 
-def test_what_is_written_without_a_network_tries_no_upload_the_more_often(server: Aldis, device: Devices) -> None:
+def test_what_is_written_without_a_network_tries_no_upload_the_more_often(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one = login(device(), alice)
     asked: list[str] = []
@@ -291,7 +258,7 @@ def test_what_is_written_without_a_network_tries_no_upload_the_more_often(server
         assert 1 <= len(asked) <= 4, "one attempt every five seconds"
 
 
-def test_a_note_with_a_file_reaches_the_other_device(server: Aldis, device: Devices) -> None:
+def test_a_note_with_a_file_reaches_the_other_device(server: Aldis, device: MakeDevice) -> None:
     alice, _ = two(server)
     one, other = login(device(), alice), login(device(wide=True), alice)
     send(one, alice, "note.webp", "image/webp", 70_000)
@@ -300,7 +267,7 @@ def test_a_note_with_a_file_reaches_the_other_device(server: Aldis, device: Devi
     assert content(other, alice, "image/webp") == pattern(70_000)
 
 
-def test_what_the_server_takes_no_files_of_is_told(server: Aldis, device: Devices) -> None:
+def test_what_the_server_takes_no_files_of_is_told(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, _ = login(device(), alice), login(device(), bob)
 

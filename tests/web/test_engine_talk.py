@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-
 import pytest
 
 from tests.servers import PASSWORD, Aldis
-from tests.web.browsing import Device
-from tests.web.engines import Engine, Refused, friends, login
-
-_numbers = itertools.count(1)
-
-Devices = Callable[..., Device]
+from tests.web.browsing import MakeDevice
+from tests.web.engines import Engine, Refused, login, two
 
 
-def two(server: Aldis) -> tuple[str, str]:
-    number = next(_numbers)
-    alice, bob = f"alice{number}", f"bob{number}"
-    friends(server, alice, bob)
-    return alice, bob
-
-
-def test_register_befriend_write_and_read(server: Aldis, device: Devices) -> None:
+def test_register_befriend_write_and_read(server: Aldis, device: MakeDevice) -> None:
     one, other = Engine(device()), Engine(device())
     assert one.state["phase"] == "signed-out"
     one.act("register", {"user": "anna", "password": PASSWORD, "name": "Anna A."})
@@ -53,7 +39,7 @@ def test_register_befriend_write_and_read(server: Aldis, device: Devices) -> Non
     assert len(other.notifications) == 2, "what is on screen is no news"
 
 
-def test_three_devices_stay_in_step(server: Aldis, device: Devices) -> None:
+def test_three_devices_stay_in_step(server: Aldis, device: MakeDevice) -> None:
     """Own sends appear everywhere, what one has read is read on the other, and one that was away gets it all."""
     alice, bob = two(server)
     phone, laptop, other = login(device(), alice), login(device(wide=True), alice), login(device(), bob)
@@ -80,7 +66,7 @@ def test_three_devices_stay_in_step(server: Aldis, device: Devices) -> None:
         engine.until(lambda engine=engine: engine.ticks(bob) == ["delivered"] * 2)  # type: ignore[misc]
 
 
-def test_a_new_device_reads_the_history_backwards(server: Aldis, device: Devices) -> None:
+def test_a_new_device_reads_the_history_backwards(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     for start in range(0, 130, 10):
@@ -107,7 +93,7 @@ def test_a_new_device_reads_the_history_backwards(server: Aldis, device: Devices
     assert fresh.texts(bob) == whole, "from the database"
 
 
-def test_typing_and_presence(server: Aldis, device: Devices) -> None:
+def test_typing_and_presence(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     one.until(lambda: one.contact(bob)["online"])  # type: ignore[index]
@@ -119,7 +105,7 @@ def test_typing_and_presence(server: Aldis, device: Devices) -> None:
     one.until(lambda: not one.contact(bob)["online"] and one.contact(bob)["lastSeen"] > 0)  # type: ignore[index]
 
 
-def test_notes_to_oneself_reach_the_other_device(server: Aldis, device: Devices) -> None:
+def test_notes_to_oneself_reach_the_other_device(server: Aldis, device: MakeDevice) -> None:
     alice, _ = two(server)
     one, other = login(device(), alice), login(device(wide=True), alice)
     one.send(alice, "buy milk")
@@ -129,7 +115,7 @@ def test_notes_to_oneself_reach_the_other_device(server: Aldis, device: Devices)
     assert one.notifications == other.notifications == []
 
 
-def test_who_may_not_write_is_told(server: Aldis, device: Devices) -> None:
+def test_who_may_not_write_is_told(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     with pytest.raises(Refused) as refused:
@@ -158,7 +144,7 @@ def test_who_may_not_write_is_told(server: Aldis, device: Devices) -> None:
     assert refused.value.code == "not-friends"
 
 
-def test_a_failed_message_can_be_discarded(server: Aldis, device: Devices) -> None:
+def test_a_failed_message_can_be_discarded(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     other.act("block", alice)
@@ -170,7 +156,7 @@ def test_a_failed_message_can_be_discarded(server: Aldis, device: Devices) -> No
     assert one.items(bob) == []
 
 
-def test_without_webcrypto_the_same_is_read(server: Aldis, device: Devices) -> None:
+def test_without_webcrypto_the_same_is_read(server: Aldis, device: MakeDevice) -> None:
     """A page that came without HTTPS to another machine has no WebCrypto, no locks and no service worker."""
     alice, bob = two(server)
     bare = device()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,12 +13,8 @@ from playwright.sync_api import Browser, Page
 from scripts.processes import program
 from tests.people import Person
 from tests.servers import PASSWORD, Aldis, running
-from tests.web.browsing import Device
-from tests.web.engines import Engine, friends, login, open_chat
-
-_numbers = itertools.count(1)
-
-Devices = Callable[..., Device]
+from tests.web.browsing import Device, MakeDevice
+from tests.web.engines import Engine, login, open_chat, two
 
 _NO_PUBACK = """
 const send = WebSocket.prototype.send;
@@ -38,21 +33,7 @@ IDBDatabase.prototype.transaction = function (stores, mode, ...more) {
 };"""
 
 
-def two(server: Aldis) -> tuple[str, str]:
-    number = next(_numbers)
-    alice, bob = f"anne{number}", f"ben{number}"
-    friends(server, alice, bob)
-    return alice, bob
-
-
-def again(engine: Engine) -> Engine:
-    """The page is killed, and opened anew in the same browser."""
-    engine.page.close()
-    engine.page = engine.device.tab()
-    return engine.open()
-
-
-def test_a_page_killed_between_storing_and_acknowledging(server: Aldis, device: Devices) -> None:
+def test_a_page_killed_between_storing_and_acknowledging(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     reading = device()
     reading.context.add_init_script(_NO_PUBACK)
@@ -64,14 +45,14 @@ def test_a_page_killed_between_storing_and_acknowledging(server: Aldis, device: 
     one.until(lambda: len(one.texts(bob)) == 6)
     other.idle()
     assert other.ticks(alice)[1:] == ["sent"] * 5, "what was not acknowledged is not delivered"
-    again(one).online()
+    one.new_page().open().online()
     other.until(lambda: other.ticks(alice) == ["delivered"] * 6)
     assert one.texts(bob) == ["acknowledged", *(f"stored {number}" for number in range(5))]
     assert one.contact(bob)["unread"] == 6  # type: ignore[index]
     assert one.notifications == [], "what comes a second time is no news"
 
 
-def test_what_cannot_be_stored_is_not_acknowledged(server: Aldis, device: Devices) -> None:
+def test_what_cannot_be_stored_is_not_acknowledged(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     full = device()
     full.context.add_init_script(_NO_DISK)
@@ -89,6 +70,14 @@ def test_what_cannot_be_stored_is_not_acknowledged(server: Aldis, device: Device
     assert [told["text"] for told in one.notifications] == ["for later"]
 
 
+def test_a_browser_without_any_room_says_so(device: MakeDevice) -> None:
+    full = device()
+    full.context.add_init_script(_NO_DISK + "window.full = true;")
+    one = Engine(full)
+    assert one.state["phase"] == "unusable"
+    assert "no room" in one.state["reason"]
+
+
 def _killed_with_messages_on_their_way(server: Aldis, engine: Engine, user: str) -> None:
     """The server stands still, so that what is published is not answered, and dies."""
     engine.idle()
@@ -98,7 +87,7 @@ def _killed_with_messages_on_their_way(server: Aldis, engine: Engine, user: str)
     server.kill()
 
 
-def test_a_server_killed_again_and_again_while_both_write(server: Aldis, device: Devices) -> None:
+def test_a_server_killed_again_and_again_while_both_write(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     said: dict[str, list[str]] = {alice: [], bob: []}
@@ -122,7 +111,7 @@ def test_a_server_killed_again_and_again_while_both_write(server: Aldis, device:
     one.until(lambda: set(one.ticks(bob)) == {"delivered"})
 
 
-def test_an_outbox_survives_the_page_and_keeps_its_ids(server: Aldis, device: Devices) -> None:
+def test_an_outbox_survives_the_page_and_keeps_its_ids(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     texts = [f"written offline {number}" for number in range(30)]
@@ -132,22 +121,20 @@ def test_an_outbox_survives_the_page_and_keeps_its_ids(server: Aldis, device: De
         one.send(bob, *texts)
         assert (one.state["waiting"], set(one.ticks(bob))) == (30, {"waiting"})
         ids = [item["id"] for item in one.items(bob)]
-        one.page.close()
-        one.page = one.device.tab()
-        one.device.line.mend()
+        one.new_page().device.line.mend()
         # the page comes from the server, but its MQTT does not get through
         one.page.add_init_script("window.WebSocket = class { constructor() { throw new Error('no way'); } };")
         one.open()
         one.until(lambda: one.texts(bob) == texts)
         assert (one.state["waiting"], set(one.ticks(bob))) == (30, {"waiting"})
-        again(one).online()
+        one.new_page().open().online()
     one.idle()
     other.until(lambda: len(other.texts(alice)) == 30)
     assert other.texts(alice) == texts
     assert [item["id"] for item in other.items(alice)] == [item["id"] for item in one.items(bob)] == ids
 
 
-def test_connections_that_break_with_messages_on_their_way(server: Aldis, device: Devices) -> None:
+def test_connections_that_break_with_messages_on_their_way(server: Aldis, device: MakeDevice) -> None:
     """Each send may be committed without the page knowing: it comes again under its id."""
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
@@ -166,7 +153,7 @@ def test_connections_that_break_with_messages_on_their_way(server: Aldis, device
     assert len({item["id"] for item in other.items(alice)}) == 60
 
 
-def test_a_page_killed_while_it_sends(server: Aldis, device: Devices) -> None:
+def test_a_page_killed_while_it_sends(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     texts = []
@@ -174,13 +161,13 @@ def test_a_page_killed_while_it_sends(server: Aldis, device: Devices) -> None:
         new = [f"{round}.{number}" for number in range(15)]
         one.page.evaluate("([peer, texts]) => Promise.all(texts.map((text) => chat.sendText(peer, text)))", [bob, new])
         texts += new
-        again(one)
+        one.new_page().open()
     one.online().idle()
     other.until(lambda: len(other.texts(alice)) == 60)
     assert other.texts(alice) == one.texts(bob) == texts
 
 
-def test_a_receipt_that_gets_lost_is_asked_for_again(server: Aldis, device: Devices) -> None:
+def test_a_receipt_that_gets_lost_is_asked_for_again(server: Aldis, device: MakeDevice) -> None:
     """`sent` comes at QoS 0; without it nobody knows the message's place."""
     alice, bob = two(server)
     deaf = device()
@@ -239,7 +226,7 @@ def test_who_sends_too_fast_goes_on_more_slowly(tmp_path: Path, browser: Browser
         device.close()
 
 
-def test_a_dead_link_is_noticed_when_somebody_looks(server: Aldis, device: Devices) -> None:
+def test_a_dead_link_is_noticed_when_somebody_looks(server: Aldis, device: MakeDevice) -> None:
     alice, bob = two(server)
     one, other = login(device(), alice), login(device(), bob)
     with one.device.watch.away():
@@ -252,7 +239,7 @@ def test_a_dead_link_is_noticed_when_somebody_looks(server: Aldis, device: Devic
         one.until(lambda: one.texts(bob) == ["hello?"])
 
 
-def test_a_dead_link_is_noticed_when_the_browser_doubts_it(server: Aldis, device: Devices) -> None:
+def test_a_dead_link_is_noticed_when_the_browser_doubts_it(server: Aldis, device: MakeDevice) -> None:
     alice, _ = two(server)
     one = login(device(), alice)
     one.page.evaluate("() => dispatchEvent(new Event('offline'))")

@@ -43,10 +43,12 @@ export class Chat extends EventTarget {
 
   /** Reads what this browser knows; the phase is another one afterwards. */
   async open() {
+    const unusable = ({ message }) =>
+      this.#become("unusable", `This browser keeps no data for this page, and without it no message is safe: ${message}`);
     try {
       this.#db = await Database.open();
     } catch (error) {
-      return this.#become("unusable", `This browser keeps no data for this page, and without it no message is safe: ${error.message}`);
+      return unusable(error);
     }
     this.#db.onlost = () => this.#become("unusable", "The browser has taken this page's data away. Load the page again.");
     this.#session = new Session(this.#db);
@@ -58,7 +60,7 @@ export class Chat extends EventTarget {
     this.#db.onelsewhere = () => void this.#tabs.leave();
     addEventListener("online", () => this.#account?.link.now());
     addEventListener("offline", () => this.#account?.link.check());
-    if (await this.#tabs.claim()) await this.#enter();
+    if (await this.#tabs.claim()) await this.#enter().catch(unusable);
     else this.#become("elsewhere", null);
   }
 

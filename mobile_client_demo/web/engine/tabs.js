@@ -21,7 +21,10 @@ export class Tabs {
 
   /** Whether this tab has the chat from now on: where no other one has it. */
   async claim() {
-    this.#has = navigator.locks ? await this.#lock({ ifAvailable: true }) : !(await this.#ask("who", ANSWER));
+    this.#has = navigator.locks ? await this.#lock({ ifAvailable: true }) : false;
+    if (this.#has || (await this.#ask("who", ANSWER))) return this.#has;
+    // nobody says so: without locks nobody has it, and with them one that is just being closed
+    this.#has = navigator.locks ? await this.#lock({ signal: AbortSignal.timeout(ANSWER) }) : true;
     return this.#has;
   }
 
