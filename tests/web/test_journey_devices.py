@@ -41,10 +41,11 @@ def test_unread_counts_and_reading_in_step(three: tuple[Chatting, Chatting, Chat
     phone, laptop, bruno = three
     phone.back()
     laptop.page.keyboard.press("Escape")
+    expect(laptop.page.get_by_role("region", name="Conversation: Bruno")).to_have_count(0)
     bruno.say("one", "two", "three")
     phone.unread("Bruno", 3)
     laptop.unread("Bruno", 3)
-    assert "(3)" in phone.page.title()
+    expect(phone.page).to_have_title("(3) Aldis")
     laptop.open_chat("Bruno").sees("three")
     laptop.unread("Bruno", 0)
     phone.unread("Bruno", 0)

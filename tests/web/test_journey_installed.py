@@ -192,6 +192,14 @@ TOLD = """async () => (await (await navigator.serviceWorker.ready).getNotificati
     .map(({ title, body, data }) => ({ title, body, user: data.user }))"""
 
 
+def allow_notifications(person: Chatting) -> None:
+    """And loads the page again, by its worker."""
+    person.device.context.grant_permissions(["notifications"], origin=person.device.address)
+    worker_is_there(person.page)
+    person.page.reload()
+    person.inside()
+
+
 def told(page: Page) -> list[dict[str, Any]]:
     """The notifications that the system shows now."""
     return list(page.evaluate(TOLD))
@@ -199,11 +207,8 @@ def told(page: Page) -> list[dict[str, Any]]:
 
 def test_a_hidden_page_tells_and_does_not_read(device: MakeDevice, server: Aldis) -> None:
     anna, bruno = friends(device, wide=(True, True))
-    anna.device.context.grant_permissions(["notifications"], origin=anna.device.address)
-    anna.page.reload()
-    anna.inside()
+    allow_notifications(anna)
     anna.open_chat("Bruno")
-    worker_is_there(anna.page)
     bruno.say("seen at once")
     bruno.tick("seen at once", "read")
     assert told(anna.page) == []
@@ -218,11 +223,8 @@ def test_a_hidden_page_tells_and_does_not_read(device: MakeDevice, server: Aldis
 
 def test_a_muted_conversation_does_not_tell(device: MakeDevice) -> None:
     anna, bruno = friends(device, wide=(True, True))
-    anna.device.context.grant_permissions(["notifications"], origin=anna.device.address)
-    anna.page.reload()
-    anna.inside()
+    allow_notifications(anna)
     anna.open_chat("Bruno")
-    worker_is_there(anna.page)
     anna.page.get_by_role("button", name="About this conversation").click()
     anna.page.get_by_role("switch", name="Mute").click()
     expect(anna.page.get_by_role("switch", name="Mute")).to_be_checked()

@@ -322,7 +322,7 @@ def test_a_notification_tells_what_is_not_looked_at(device: MakeDevice) -> None:
     page.evaluate("window.unseen = true; document.dispatchEvent(new Event('visibilitychange'))")
     shown.double("receive('greenhouse', 'it is muted')")
     shown.double("receive('mehmet-k', 'are you there?')")
-    page.wait_for_function("shown.length === 1")
+    eventually(page, lambda: page.evaluate("shown.length") == 1, "a notification")
     assert page.evaluate("[shown[0].title, shown[0].body]") == ["Mehmet Kaya", "are you there?"]
     expect(page).to_have_title("(17) Aldis")
     page.evaluate("window.unseen = false; shown[0].onclick()")
