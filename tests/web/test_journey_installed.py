@@ -193,11 +193,11 @@ TOLD = """async () => (await (await navigator.serviceWorker.ready).getNotificati
 
 
 def allow_notifications(person: Chatting) -> None:
-    """And loads the page again, by its worker."""
+    """And loads the page again; its worker, which shows them, is there afterwards."""
     person.device.context.grant_permissions(["notifications"], origin=person.device.address)
-    worker_is_there(person.page)
     person.page.reload()
     person.inside()
+    worker_is_there(person.page)
 
 
 def told(page: Page) -> list[dict[str, Any]]:
