@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page, expect
+import pytest
+from playwright.sync_api import JSHandle, Page, expect
 
 from tests.web.browsing import eventually
 from tests.web.chatting import MakeDevice
@@ -195,16 +196,20 @@ def test_a_file_is_looked_at_before_it_goes(device: MakeDevice) -> None:
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_files_can_be_dropped_and_pasted(device: MakeDevice) -> None:
-    shown = stage(device, wide=True).scene("everyday", "#/c/anna.berg")
-    page = shown.page
-    data = page.evaluate_handle(
+def _a_file_on_its_way(page: Page) -> JSHandle:
+    return page.evaluate_handle(
         """() => {
           const data = new DataTransfer();
           data.items.add(new File(['x'], 'x.txt', {type: 'text/plain'}));
           return data;
         }"""
     )
+
+
+def test_files_can_be_dropped_and_pasted(device: MakeDevice) -> None:
+    shown = stage(device, wide=True).scene("everyday", "#/c/anna.berg")
+    page = shown.page
+    data = _a_file_on_its_way(page)
     pane = page.locator(".conversation")
     pane.dispatch_event("dragenter", {"dataTransfer": data})
     expect(page.get_by_text("Drop here to send to")).to_be_visible()
@@ -216,6 +221,15 @@ def test_files_can_be_dropped_and_pasted(device: MakeDevice) -> None:
     shown.field().evaluate(f"(field, data) => field.dispatchEvent({paste})", data)
     expect(page.get_by_role("dialog", name="Send this file?")).to_contain_text("x.txt")
     assert shown.calls("sendFile") == []
+
+
+@pytest.mark.parametrize("where", [".rail", "main", "body"])
+def test_a_file_dropped_beside_a_conversation_does_not_replace_the_page(device: MakeDevice, where: str) -> None:
+    shown = stage(device, wide=True).scene("everyday", "#/")
+    data = _a_file_on_its_way(shown.page)
+    taken = """(place, data) => ['dragover', 'drop'].map((name) =>
+      !place.dispatchEvent(new DragEvent(name, {dataTransfer: data, bubbles: true, cancelable: true})))"""
+    assert shown.page.locator(where).first.evaluate(taken, data) == [True, True]
 
 
 def test_transfers_can_be_stopped_and_failures_mended(device: MakeDevice) -> None:

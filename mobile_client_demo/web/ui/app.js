@@ -1,6 +1,7 @@
 /** The whole page: which screen for which phase of the engine. */
 import { ChatContext, useChatState } from "./chat_context.js";
 import { Door } from "./door.js";
+import { useNoDropElsewhere } from "./drop.js";
 import { html, useEffect, useRef } from "./html.js";
 import { Announcer } from "./announcer.js";
 import { useNotifications, useTitle } from "./notify.js";
@@ -15,6 +16,7 @@ export function App({ chat }) {
   const phase = useRef(null);
   useTitle(state.phase === "ready" ? state.unread : 0);
   useNotifications(chat, state.phase === "ready");
+  useNoDropElsewhere();
 
   useEffect(() => {
     const tell = () => Promise.resolve(chat.visible(document.visibilityState === "visible")).catch(() => {});

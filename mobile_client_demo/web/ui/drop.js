@@ -1,5 +1,5 @@
 /** Files that are dragged over a conversation. */
-import { html, useRef, useState } from "./html.js";
+import { html, useEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 
 const carriesFiles = (event) => event.dataTransfer && Array.from(event.dataTransfer.types).includes("Files");
@@ -34,6 +34,20 @@ export function useFileDrop(onFiles) {
     },
   };
   return { over, handlers };
+}
+
+/** Dropped anywhere else a file changes nothing: the browser would leave the page for it. */
+export function useNoDropElsewhere() {
+  useEffect(() => {
+    const refuse = (event) => {
+      if (event.defaultPrevented || !carriesFiles(event)) return;
+      event.preventDefault();
+      event.dataTransfer.dropEffect = "none";
+    };
+    const names = ["dragover", "drop"];
+    for (const name of names) document.addEventListener(name, refuse);
+    return () => names.forEach((name) => document.removeEventListener(name, refuse));
+  }, []);
 }
 
 export function Dropping({ title }) {
