@@ -196,9 +196,9 @@ window.sent = {};
 let held = [];
 const send = WebSocket.prototype.send;
 WebSocket.prototype.send = function (data) {
-  const found = /"id":"([0-9a-f]{32})"/.exec(new TextDecoder().decode(data));
-  if (!found) return send.call(this, data);
-  (sent[found[1]] ??= []).push(performance.now());
+  const found = [...new TextDecoder().decode(data).matchAll(/"id":"([0-9a-f]{32})"/g)];
+  if (!found.length) return send.call(this, data);
+  for (const [, id] of found) (sent[id] ??= []).push(performance.now());
   if (held === null) return send.call(this, data);
   held.push(...new Uint8Array(data.buffer ?? data, data.byteOffset ?? 0, data.byteLength));
   if (Object.keys(sent).length < 12) return;

@@ -169,8 +169,9 @@ export class Chat extends EventTarget {
   }
 
   #in() {
-    if (this.#account === null) throw new ChatError("signed-out", "Log in first.");
-    return this.#account;
+    if (this.#account !== null) return this.#account;
+    if (this.#phase === "elsewhere") throw elsewhere();
+    throw new ChatError("signed-out", "Log in first.");
   }
 
   // When an action is over, its effect is in the state. What another tab has taken is no fault of anybody's.
@@ -180,7 +181,7 @@ export class Chat extends EventTarget {
     } catch (error) {
       if (!(error instanceof Elsewhere)) throw error;
       await this.#left();
-      throw new ChatError("elsewhere", "The chat is open in another tab.");
+      throw elsewhere();
     } finally {
       this.#seen.flush();
     }
@@ -273,6 +274,8 @@ export class Chat extends EventTarget {
     else await call();
   }
 }
+
+const elsewhere = () => new ChatError("elsewhere", "The chat is open in another tab.");
 
 const unlessPassing = (error) => {
   if (!(error instanceof ChatError)) throw error;
