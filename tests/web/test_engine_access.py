@@ -178,8 +178,10 @@ def test_password_and_account(server: Aldis, device: MakeDevice) -> None:
     one.online()
     one.act("deleteAccount", "another good phrase")
     assert one.state["phase"] == "signed-out"
-    other.send(alice, "to nobody")
-    other.until(lambda: other.ticks(alice) == ["failed"])
+    other.until(lambda: other.contact(alice)["state"] == "deleted")  # type: ignore[index]
+    with pytest.raises(Refused) as refused:
+        other.send(alice, "to nobody")
+    assert refused.value.code == "deleted"
 
 
 def test_a_key_is_renewed_while_a_message_waits(server: Aldis, device: MakeDevice) -> None:
