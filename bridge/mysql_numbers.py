@@ -76,7 +76,6 @@ def number_messages(
                 places.append(first if first is not None else ~(earlier or 0))
                 numbered.repeats += 1
                 continue
-            within[key] = len(new)
         if message.mid:
             # an `id` that nobody has looked for might decide otherwise
             place = _same_mid(message, placed, given, new) if known is not None else None
@@ -85,6 +84,8 @@ def number_messages(
                 numbered.repeats += 1
                 continue
             given.setdefault(message.mid, len(new))
+        if known is not None and message.id is not None:
+            within[sender, message.device, message.id] = len(new)
         heads[recipient] = n = heads.get(recipient, 0) + 1
         sync_n = None
         if message.sync and sender != recipient:

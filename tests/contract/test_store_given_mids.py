@@ -164,6 +164,16 @@ async def test_an_id_decides_within_one_batch(store: Store) -> None:
     assert [(one.mid, one.n, one.repeated) for one in stored] == [(100, 1, False), (100, 1, True), (102, 2, False)]
 
 
+async def test_what_is_known_by_its_mid_alone_leaves_its_id_to_the_next_one(store: Store) -> None:
+    """Only after a journal has lost its memory: a mid that is stored already comes again with an `id` that is not."""
+    await commit(store, chat(mid=100))
+    again, other, first = (await commit(store, chat('"a"', mid=100), chat(to="carol"), chat('"a"', to="dora"))).stored
+    assert again == Stored(100, 1, 1_000, None, True)
+    assert not other.repeated and not first.repeated
+    assert len({again.mid, other.mid, first.mid}) == 3
+    assert await store.find("alice", "phone", '"a"') == Stored(first.mid, 1, 1_000, None, True)
+
+
 async def test_a_given_mid_tells_more_than_a_seq(store: Store) -> None:
     """Known by its `seq` alone nobody knows where it is stored; known by its mid, too, one does."""
     await commit(store, chat(seq=1, mid=100), chat(seq=2, mid=102, sync=True))

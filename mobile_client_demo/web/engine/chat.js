@@ -2,7 +2,7 @@
 import { Account } from "./account.js";
 import { newId } from "./bytes.js";
 import { Database, Elsewhere } from "./database.js";
-import { ChatError } from "./errors.js";
+import { ChatError, elsewhere } from "./errors.js";
 import { SEALED_SENDING } from "./keyring.js";
 import { findPlace } from "./place.js";
 import { platform } from "./platform.js";
@@ -10,7 +10,7 @@ import { Rest, escaped } from "./rest.js";
 import { Session, SignedOut } from "./session.js";
 import { Snapshots } from "./snapshots.js";
 import { Tabs } from "./tabs.js";
-import { SERVER } from "./view.js";
+import { SERVER, ownDevice } from "./view.js";
 
 export { ChatError } from "./errors.js";
 
@@ -251,14 +251,10 @@ export class Chat extends EventTarget {
 
   // Devices
 
-  /** @returns {Promise<{device: string, name: string, created: number|null, lastSeen: number|null, loggedIn: boolean, current: boolean}[]>} */
+  /** @returns {Promise<import("./view.js").OwnDevice[]>} */
   async devices() {
     this.#in();
-    const all = await this.#rest.list("/v1/devices");
-    return all.map((one) => ({
-      device: one.device_id, name: one.name, created: one.created ?? null, lastSeen: one.last_seen, loggedIn: one.logged_in,
-      current: one.current,
-    }));
+    return (await this.#rest.list("/v1/devices")).map(ownDevice);
   }
 
   async renameDevice(device, name) {
@@ -274,8 +270,6 @@ export class Chat extends EventTarget {
     else await call();
   }
 }
-
-const elsewhere = () => new ChatError("elsewhere", "The chat is open in another tab.");
 
 const unlessPassing = (error) => {
   if (!(error instanceof ChatError)) throw error;

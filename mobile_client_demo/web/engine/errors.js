@@ -63,6 +63,7 @@ export function problemError(status, problem, retryAfter) {
   return new ChatError(code, message, { retryAfter: seconds, status });
 }
 
+export const elsewhere = () => new ChatError("elsewhere", "The chat is open in another tab.");
 export const offline = () => new ChatError("offline", "The server cannot be reached.");
 
 /** Passing: it may go better later without anybody doing anything. @param {unknown} error */

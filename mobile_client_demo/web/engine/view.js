@@ -24,6 +24,10 @@ const ANNOUNCEMENTS = "Announcements";
  * @property {string} text @property {string|null} reason
  * @property {null|"waiting"|"sending"|"sent"|"delivered"|"read"|"failed"} status @property {FileView|null} file
  *
+ * @typedef {object} OwnDevice
+ * @property {string} device @property {string} name @property {number|null} created @property {number|null} lastSeen
+ * @property {boolean} loggedIn @property {boolean} current
+ *
  * @typedef {object} ConversationView
  * @property {string} user @property {ReadonlyArray<Item>} items oldest first
  * @property {boolean} more @property {boolean} loading @property {string|null} error
@@ -80,3 +84,9 @@ function fileView({ file, mid, step }, transfer, url) {
 
 /** What a file or a message is called where there is room for a line, as in a notification. */
 export const line = (row) => (row.kind === "unreadable" ? "A message that this browser cannot read" : row.text);
+
+/** @returns {OwnDevice} */
+export const ownDevice = (told) => ({
+  device: told.device_id, name: told.name, created: told.created ?? null, lastSeen: told.last_seen, loggedIn: told.logged_in,
+  current: told.current,
+});
