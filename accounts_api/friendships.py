@@ -8,24 +8,16 @@ the other side sees it the next time it asks for its requests or relations.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
-
-import msgspec
 
 from aldis.accounts_api.announcing import Announcer
 from aldis.accounts_api.attempts import Attempts
+from aldis.accounts_api.notices import post_notice
 from aldis.bridge.accounts import Accounts
 from aldis.bridge.accounts.pairs import Pair
 from aldis.bridge.accounts.relations import Change
-from aldis.broker.ports import Postbox, StoreUnavailable
+from aldis.broker.ports import Postbox
 from aldis.config.settings import Accounts as AccountsSettings
-
-logger = logging.getLogger(__name__)
-
-POST_WITHIN = 5.0
-"""Seconds a call waits for its notice to be stored; after that it is left to the store's own retries."""
 
 
 class Friendships:
@@ -80,14 +72,8 @@ class Friendships:
         if not change.after.open and (change.logged is not None or change.after.blocked_by_me):
             # A block that is repeated waits, too: the first call may have been cut off before it was taken everywhere.
             await self._announcer.settled()
-        if notice is None:
-            return
-        peer = change.after.peer
-        try:
-            async with asyncio.timeout(POST_WITHIN):
-                await self._postbox.post(peer, [msgspec.json.encode(notice)])
-        except (StoreUnavailable, TimeoutError):
-            logger.warning("a notice could not be posted", extra={"user": peer, "type": notice["type"]})
+        if notice is not None:
+            await post_notice(self._postbox, change.after.peer, notice)
 
 
 def _asked(me: str) -> dict[str, str]:

@@ -6,19 +6,16 @@ fetch keys.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-import msgspec
-
 from aldis.accounts_api.attempts import Attempts
-from aldis.accounts_api.friendships import POST_WITHIN
+from aldis.accounts_api.notices import post_notice
 from aldis.bridge.accounts import Accounts
 from aldis.bridge.accounts.sealed_keys import DeviceKey, Sealing
 from aldis.bridge.accounts.shared_keys import PairKeys
-from aldis.broker.ports import Postbox, StoreUnavailable
+from aldis.broker.ports import Postbox
 from aldis.config.relation_keys import RelationKeys
 
 logger = logging.getLogger(__name__)
@@ -106,8 +103,4 @@ class KeyExchange:
             await self._post(user, {"type": "device_keys_changed", "user_id": me})
 
     async def _post(self, user: str, notice: dict[str, Any]) -> None:
-        try:
-            async with asyncio.timeout(POST_WITHIN):
-                await self._postbox.post(user, [msgspec.json.encode(notice)])
-        except (StoreUnavailable, TimeoutError):
-            logger.warning("a notice could not be posted", extra={"user": user, "type": notice["type"]})
+        await post_notice(self._postbox, user, notice)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -10,8 +9,8 @@ import msgspec
 
 from aldis.accounts_api.announcing import Announcer
 from aldis.accounts_api.broadcasting import BATCH
-from aldis.accounts_api.friendships import POST_WITHIN
 from aldis.accounts_api.logins import Logins
+from aldis.accounts_api.notices import posting
 from aldis.accounts_api.passwords import Passwords
 from aldis.bridge.accounts import Accounts
 from aldis.broker.ports import Postbox, RelationChanged, Store, StoreUnavailable
@@ -79,9 +78,6 @@ class OwnAccount:
     async def _tell(self, user: str, peers: Sequence[str]) -> None:
         """A notice, not the truth: who does not get it sees it in the list of relations."""
         content = msgspec.json.encode({"type": "account_deleted", "user_id": user})
-        try:
-            async with asyncio.timeout(POST_WITHIN):
-                for start in range(0, len(peers), BATCH):
-                    await self._postbox.post_to(peers[start : start + BATCH], content, id=f"account_deleted:{user}")
-        except (StoreUnavailable, TimeoutError):
-            logger.warning("not everybody could be told of a deleted account", extra={"user": user})
+        async with posting(user, "account_deleted"):
+            for start in range(0, len(peers), BATCH):
+                await self._postbox.post_to(peers[start : start + BATCH], content, id=f"account_deleted:{user}")
