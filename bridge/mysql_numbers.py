@@ -68,6 +68,7 @@ def number_messages(
                     places.append(Stored(0, 0, 0, None, True) if place is None else place)
                     continue
             numbered.sequences[counter] = max(highest, message.seq)
+        key: Key | None = None
         if known is not None and message.id is not None:
             key = (sender, message.device, message.id)
             first = known.get(key)
@@ -84,8 +85,8 @@ def number_messages(
                 numbered.repeats += 1
                 continue
             given.setdefault(message.mid, len(new))
-        if known is not None and message.id is not None:
-            within[sender, message.device, message.id] = len(new)
+        if key is not None:
+            within[key] = len(new)
         heads[recipient] = n = heads.get(recipient, 0) + 1
         sync_n = None
         if message.sync and sender != recipient:
