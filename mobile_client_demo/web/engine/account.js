@@ -1,8 +1,7 @@
 // Everything that lives as long as one login: the connection and all who use it.
 import { Files } from "./attachments.js";
 import { newestOfPeer, seen } from "./conversation.js";
-import { Elsewhere } from "./database.js";
-import { ChatError, passing } from "./errors.js";
+import { ChatError, expected } from "./errors.js";
 import { History } from "./history.js";
 import { Inbox } from "./inbox.js";
 import { Keyring } from "./keyring.js";
@@ -76,7 +75,7 @@ export class Account {
   }
 
   #trouble(error) {
-    if (this.#running && !passing(error) && !expected(error)) console.error(error);
+    if (this.#running && !expected(error)) console.error(error);
   }
 
   // The connection
@@ -235,6 +234,3 @@ export class Account {
 }
 
 const pause = (wait) => new Promise((resolve) => setTimeout(resolve, wait));
-
-/** Somebody is told of these in another way. */
-const expected = (error) => error.code === "signed-out" || error instanceof Elsewhere;

@@ -1,4 +1,5 @@
 // One kind of error leaves the engine: a word for programs, a sentence for people.
+import { Elsewhere } from "./database.js";
 
 export class ChatError extends Error {
   /**
@@ -70,3 +71,6 @@ export const offline = () => new ChatError("offline", "The server cannot be reac
 export const passing = (error) =>
   error instanceof ChatError &&
   (error.code === "offline" || error.code === "still-running" || error.status === 429 || error.status === 408 || ((error.status ?? 0) >= 500 && error.status !== 507));
+
+/** No defect of this page: what passes, a login that is over, a chat that another tab has. @param {unknown} error */
+export const expected = (error) => passing(error) || error.code === "signed-out" || error instanceof Elsewhere;

@@ -1,7 +1,6 @@
 // What was said before: from the server, page by page, put together with what the inbox has brought.
 import { oldestMid } from "./conversation.js";
-import { Elsewhere } from "./database.js";
-import { passing } from "./errors.js";
+import { expected } from "./errors.js";
 
 const PAGE = 50;
 const FIRST = 20;
@@ -91,9 +90,7 @@ export class History {
       };
       await Promise.all(Array.from({ length: AT_ONCE }, work));
     })().catch((error) => {
-      if (!passing(error) && error.code !== "signed-out" && !(error instanceof Elsewhere)) {
-        console.error("the newest messages could not be read", error);
-      }
+      if (!expected(error)) console.error("the newest messages could not be read", error);
     }).finally(() => {
       this.#priming = null;
     });
