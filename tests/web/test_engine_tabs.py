@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.servers import PASSWORD, Aldis
-from tests.web.browsing import MakeDevice
+from tests.web.browsing import Device, MakeDevice
 from tests.web.engines import BARE, Engine, Refused, login, two
 
 
@@ -36,15 +36,19 @@ def test_two_tabs(server: Aldis, device: MakeDevice, locks: bool) -> None:
     third.until(lambda: third.texts(bob) == ["from the second tab", "to the third"])
 
 
+def _deaf_to_each_other(shared: Device, user: str) -> tuple[Engine, Engine]:
+    """Two tabs of one browser without locks and channels: the second takes the chat, and the first is not asked."""
+    shared.context.add_init_script("""
+      delete window.BroadcastChannel;
+      Object.defineProperty(Navigator.prototype, 'locks', { get: () => undefined });""")
+    return login(shared, user), Engine(shared, shared.tab()).online()
+
+
 def test_a_tab_that_does_not_answer_is_not_waited_for(server: Aldis, device: MakeDevice) -> None:
     """A frozen tab wakes up and finds that it has lost the chat: what it tries to write is refused by the database."""
     alice, bob = two(server)
     shared = device()
-    shared.context.add_init_script("""
-      delete window.BroadcastChannel;
-      Object.defineProperty(Navigator.prototype, 'locks', { get: () => undefined });""")
-    first = login(shared, alice)
-    second = Engine(shared, shared.tab()).online()
+    first, second = _deaf_to_each_other(shared, alice)
     with pytest.raises(Refused) as refused:
         first.act("sendText", bob, "too late")
     assert refused.value.code == "elsewhere"
@@ -59,11 +63,7 @@ def test_tabs_that_cannot_hear_each_other_do_not_fight(server: Aldis, device: Ma
     out by the server; it does not come back, but finds out why."""
     alice, bob = two(server)
     shared = device()
-    shared.context.add_init_script("""
-      delete window.BroadcastChannel;
-      Object.defineProperty(Navigator.prototype, 'locks', { get: () => undefined });""")
-    first = login(shared, alice)
-    second = Engine(shared, shared.tab()).online()
+    first, second = _deaf_to_each_other(shared, alice)
     first.until(lambda: first.state["phase"] == "elsewhere")
     second.online().send(bob, "in peace")
     second.idle()

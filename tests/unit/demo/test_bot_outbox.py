@@ -123,13 +123,18 @@ def test_what_was_too_much_at_the_time_leaves_later(file):
     disk.close()
 
 
-def test_a_message_that_an_item_has_caused_is_known_until_the_item_is_handled(file):
+def answered_in_an_earlier_run(file):
+    """The outbox after a start, with the message that an unhandled item has caused: sent, answered."""
     disk, box = opened(file)
     message = put(box, id="p-7.0.1", cause=7)
     list(box.departing())
     answer(box, message)
     disk.close()
-    disk, box = opened(file)
+    return opened(file)
+
+
+def test_a_message_that_an_item_has_caused_is_known_until_the_item_is_handled(file):
+    disk, box = answered_in_an_earlier_run(file)
     assert list(box.departing()) == []
     again = put(box, "another nonce", id="p-7.0.1", cause=7)
     assert again.content["body"] == "x"
@@ -145,12 +150,7 @@ def test_a_message_that_an_item_has_caused_is_known_until_the_item_is_handled(fi
 
 
 def test_one_that_is_asked_for_again_and_not_answered_before_its_item_is_handled_goes_with_its_answer(file):
-    disk, box = opened(file)
-    first = put(box, id="p-7.0.1", cause=7)
-    list(box.departing())
-    answer(box, first)
-    disk.close()
-    disk, box = opened(file)
+    disk, box = answered_in_an_earlier_run(file)
     again = put(box, id="p-7.0.1", cause=7)
     list(box.departing())
     disk.has_handled(7)
