@@ -156,9 +156,8 @@ class DeviceStream:
         recipient = publication.levels[1]
         order = self._orders.get(recipient)
         if order is None:
-            services = self._services
-            limits, timeouts = services.settings.limits, services.settings.timeouts
-            order = Reorder(limits.max_hold_back, timeouts.hold_back, limits.max_unacknowledged)
+            settings = self._services.settings
+            order = Reorder(settings.limits.max_hold_back, settings.timeouts.hold_back)
             self._orders[recipient] = order
         unloaded = order.expected is None
         action = order.offer(seq, publication, self._services.node.now)

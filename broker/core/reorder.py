@@ -59,19 +59,19 @@ class Reorder(Generic[T]):
 
     Promises: releases every number once and in rising order; holds at most `limit` items behind a gap, and none longer
     than `timeout` after the gap was seen; loses nothing: each item offered comes out of exactly one of `offer`,
-    `loaded`, `expire` and `drop`. While the store is being asked up to `unloaded_limit` items are held, since a
-    client that sends at once after connecting is no disorder.
+    `loaded`, `expire` and `drop`. While the store is being asked everything is held, since a client that sends at once
+    after connecting is no disorder; what bounds it is the connection, which is read no further when that many of its
+    publishes wait.
     Times are in the caller's units, `now` must not go back.
     """
 
-    __slots__ = ("_durable", "_held", "_limit", "_released", "_timeout", "_unloaded_limit", "expected")
+    __slots__ = ("_durable", "_held", "_limit", "_released", "_timeout", "expected")
 
-    def __init__(self, limit: int, timeout: float, unloaded_limit: int = 256) -> None:
+    def __init__(self, limit: int, timeout: float) -> None:
         self.expected: int | None = None
         """The number to be released next; None while unloaded."""
         self._limit = limit
         self._timeout = timeout
-        self._unloaded_limit = max(limit, unloaded_limit)
         # seq -> (item, time of hold); dicts keep the order of arrival, so the first one is the oldest
         self._held: dict[int, tuple[T, float]] = {}
         self._released: dict[int, T] = {}
@@ -100,7 +100,7 @@ class Reorder(Generic[T]):
         waiting = held.get(seq)
         if waiting is not None:
             return Repeat(item, waiting[0])
-        if len(held) >= (self._unloaded_limit if expected is None else self._limit):
+        if expected is not None and len(held) >= self._limit:
             return Overflow(item)
         held[seq] = (item, now)
         return HELD

@@ -48,6 +48,10 @@ def known(client: Stock, kind: str) -> int:
     return max((one["up_to"] for one in client.documents("receipt") if one["type"] == kind), default=0)
 
 
+def refused(client: Stock) -> list[dict[str, Any]]:
+    return [one for one in client.documents("receipt") if one["type"] == "failed"]
+
+
 def once(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Without repeats of n, in the order of n."""
     return [one for _, one in sorted({one["n"]: one for one in documents}.items())]
@@ -104,7 +108,8 @@ def test_many_at_once_in_both_directions(pair: Pair) -> None:
     numbers = range(1, 301)
 
     def takes(me: Stock, peer: Stock) -> None:
-        me.until(lambda: len(me.documents("chat")) >= len(numbers))
+        me.until(lambda: len(me.documents("chat")) >= len(numbers) or refused(peer))
+        assert refused(peer) == []
         assert bodies(me.documents("chat")) == list(numbers)
         peer.until(lambda: known(peer, "delivered") == me.documents("chat")[-1]["mid"])
 

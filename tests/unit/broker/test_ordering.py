@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -336,6 +337,18 @@ class TestBounds:
             await until(lambda: len(connection.acks) >= 4)
             await asyncio.sleep(0.05)
             assert len(connection.acks) < 40  # one read of the socket may bring more than the limit, but no second one
+
+    async def test_many_at_once_before_the_store_has_told_the_last_number_are_no_disorder(self) -> None:
+        """One read of the socket brings more than may be unacknowledged, and the store takes its time."""
+        async with chatting(("ann", "ben"), limits=Limits(max_unacknowledged=4, max_hold_back=2)) as chat:
+            ann, ben = await chat.person("ann"), await chat.person("ben")
+            chat.store.reads_fail = True
+            said = [(seq, json.dumps({"seq": seq, "body": seq}).encode()) for seq in range(1, 31)]
+            ann.send(*(wire.publish("inbox/ben/chat/ann", payload, qos=1, id=seq) for seq, payload in said))
+            (connection,) = (one for one in chat.node.connections if one.session.user == "ann")
+            await until(lambda: len(connection.acks) == 30)
+            chat.store.reads_fail = False
+            assert await bodies(ben, 30) == list(range(1, 31))
 
 
 async def gather(person: Person, count: int) -> list[Any]:

@@ -51,11 +51,10 @@ class Stream(RuleBasedStateMachine):
     """A sender that repeats, skips and reconnects; each item offered is a unique (seq, number)."""
 
     LIMIT = 3
-    UNLOADED = 5
 
     def __init__(self) -> None:
         super().__init__()
-        self.buffer: Reorder[tuple[int, int]] = Reorder(self.LIMIT, TIMEOUT, unloaded_limit=self.UNLOADED)
+        self.buffer: Reorder[tuple[int, int]] = Reorder(self.LIMIT, TIMEOUT)
         self.now = 0.0
         self.numbers = itertools.count()
         self.released: list[tuple[int, int]] = []
@@ -87,7 +86,7 @@ class Stream(RuleBasedStateMachine):
             assert seq < self.next or held is not None
         elif isinstance(action, Overflow):
             assert offered.pop(action.item[0]) == action.item
-            assert len(self.held) >= (self.UNLOADED if self.buffer.expected is None else self.LIMIT)
+            assert self.buffer.expected is not None and len(self.held) >= self.LIMIT
         else:
             assert isinstance(action, Held)
             assert action is HELD
@@ -227,13 +226,13 @@ def test_the_newest_is_refused_when_the_buffer_is_full() -> None:
 
 def test_while_the_store_is_asked_order_needs_no_room_and_no_time() -> None:
     buffer: Reorder[int] = Reorder(2, TIMEOUT)
-    for seq in range(1, 101):
+    for seq in range(1, 1_001):
         assert buffer.offer(seq, seq, 0.0) is HELD
     assert buffer.next_deadline() is None
     assert buffer.expire(1_000.0) == []
     first, *rest = buffer.loaded(1, 1_000.0)
     assert first == Repeat(1, None)
-    assert rest == [Release(list(range(2, 101)))]
+    assert rest == [Release(list(range(2, 1_001)))]
 
 
 def test_after_loading_only_the_limit_is_held_behind_a_gap() -> None:
