@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from aldis.mobile_client_demo import people
@@ -20,6 +21,7 @@ class Deeds:
 
     def __init__(self, user: str, access: Access, bot: Callable[[], Bot | None], post: Callable[[Event], None]) -> None:
         self._user, self._access, self._bot, self._post = user, access, bot, post
+        self._reading = threading.Lock()
 
     def do(self, order: Do) -> None:
         try:
@@ -34,8 +36,15 @@ class Deeds:
             answer = Told(f"{error}. Compare the safety number first: /verify", bad=True)
         self._post(answer)
 
-    def people(self) -> People:
-        """Everybody there is. Raises `RestError`, `NoLogin`."""
+    def tell_people(self) -> People:
+        """Posts everybody there is. One reading after the other, so that what is told last is what is true last. Raises
+        `RestError`, `NoLogin`."""
+        with self._reading:
+            everybody = self._people()
+            self._post(everybody)
+            return everybody
+
+    def _people(self) -> People:
         relations = self._access.call(lambda rest, login: rest.relations(login))
         asking = self._access.call(people.requests)
         bot = self._bot()
@@ -51,7 +60,7 @@ class Deeds:
 
     def _about(self, call: Callable[..., None], user: str, told: str) -> Event:
         self._access.call(lambda rest, login: call(rest, login, user))
-        self._post(self.people())
+        self.tell_people()
         return Told(told)
 
     def _add(self, user: str, _: str) -> Event:

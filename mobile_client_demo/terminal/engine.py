@@ -307,7 +307,7 @@ class Engine:
     def _told(self, item: Item) -> None:
         kind = str(item.content.get("type"))
         if kind.startswith(("friend_", "account_")):
-            self._beside(lambda: self._post(self._deeds.people()))
+            self._beside(self._read_people)
         if kind in WORDS:
             said = {name: str(value)[:2_000] for name, value in item.content.items()}
             self._post(
@@ -336,10 +336,12 @@ class Engine:
 
     # REST
 
+    def _read_people(self) -> None:
+        self._deeds.tell_people()
+
     def _online(self) -> None:
-        everybody = self._deeds.people()
+        everybody = self._deeds.tell_people()
         self._archive.people((user, name, standing) for user, (name, standing) in everybody.everybody.items())
-        self._post(everybody)
         while self._lost:
             peer = self._lost[0][0]
             self._find_lost(peer, [line for one, line in self._lost if one == peer])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from base64 import b64encode
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
@@ -251,6 +253,47 @@ def test_a_sealed_conversation_is_for_apps(server: Aldis, device: MakeDevice) ->
     one.act("retry", one.items(bob)[-1]["key"])
     one.idle()
     assert one.items(bob)[-1]["status"] in ("sent", "delivered")
+
+
+def test_a_change_that_comes_while_the_lists_are_on_their_way(server: Aldis, device: MakeDevice) -> None:
+    """What is on its way already knows nothing of it, so the lists are read once more."""
+    alice, bob = two(server)
+    one = login(device(), alice)
+    token = server.login(bob, "app")
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    one.page.route(re.compile(r"/v1/relations(\?.*)?$"), hold)
+    server.rest("POST", f"/v1/relations/{alice}/rotate-key", token=token)
+    one.until(lambda: len(held) == 1)
+    server.rest("POST", f"/v1/relations/{alice}/rotate-key", token=token)
+    one.until(lambda: "version 3" in one.conversation(bob)["items"][-1]["text"])  # it knows that there is something new
+    ((old, answer),) = held
+    old.fulfill(response=answer)
+    one.until(lambda: one.contact(bob)["keyVersion"] == 3)  # type: ignore[index]
+
+
+def test_a_change_that_cannot_be_read_at_once(server: Aldis, device: MakeDevice) -> None:
+    alice, bob = two(server)
+    one = login(device(), alice)
+    refused: list[Any] = []
+
+    def refuse(route: Any) -> None:
+        refused.append(route)
+        route.fulfill(status=503, json={"status": 503, "title": "no"})
+
+    route = re.compile(r"/v1/relations(\?.*)?$")
+    with one.device.watch.excusing("status of 503"):
+        one.page.route(route, refuse)
+        server.rest("POST", f"/v1/relations/{alice}/rotate-key", token=server.login(bob, "app"))
+        one.until(lambda: len(refused) > 0)
+        one.page.unroute(route)
+        one.until(lambda: one.contact(bob)["keyVersion"] == 2)  # type: ignore[index]
 
 
 def test_a_server_that_begins_anew(tmp_path: Path, browser: Browser) -> None:

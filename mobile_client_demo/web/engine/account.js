@@ -23,7 +23,6 @@ export class Account {
   #running = true;
   #visible = false;
   #typed = new Map();
-  #refreshing = null;
   #again = null;
 
   /**
@@ -108,8 +107,7 @@ export class Account {
     this.outbox.open();
     this.#tellRead().catch((error) => this.#trouble(error));
     if (!fresh) {
-      clearTimeout(this.#again);
-      this.#again = setTimeout(() => this.#running && this.link.online && this.#connected(), AGAIN);
+      this.#later();
       return;
     }
     const { me, people, history, shelf } = this;
@@ -119,19 +117,25 @@ export class Account {
   }
 
   /** Reads the lists of people anew; whether they could be had. */
-  refresh() {
-    this.#refreshing ??= (async () => {
-      try {
-        await this.people.refresh();
-        return true;
-      } catch (error) {
-        this.#trouble(error);
-        return false;
-      }
-    })().finally(() => {
-      this.#refreshing = null;
-    });
-    return this.#refreshing;
+  async refresh() {
+    try {
+      await this.people.refresh();
+      return true;
+    } catch (error) {
+      this.#trouble(error);
+      return false;
+    }
+  }
+
+  // Something has changed among the people, with `user` or in general. What cannot be read now is not forgotten.
+  async #changed(user) {
+    if (!(await this.refresh())) this.#later();
+    else if (user) await this.reread(user);
+  }
+
+  #later() {
+    clearTimeout(this.#again);
+    this.#again = setTimeout(() => this.#running && this.link.online && this.#connected(), AGAIN);
   }
 
   // What comes
@@ -139,7 +143,7 @@ export class Account {
   #news(row) {
     const { peer, key } = row;
     this.people.stopped(peer);
-    if (this.people.find(peer) === undefined && peer !== SERVER) void this.refresh();
+    if (this.people.find(peer) === undefined && peer !== SERVER) this.#changed(peer).catch((error) => this.#trouble(error));
     if (this.#looksAt(peer)) return void this.markRead(peer).catch((error) => this.#trouble(error));
     if (this.shelf.get(peer)?.muted) return;
     const name = peer === SERVER ? "Announcement" : this.people.nameOf(peer);
@@ -149,7 +153,7 @@ export class Account {
   #system({ type, user_id: user }) {
     if (type === "broadcast") return;
     if (type === "key_wrapped" || type === "device_keys_changed") return;
-    void this.refresh().then(() => user && this.reread(user)).catch((error) => this.#trouble(error));
+    this.#changed(user).catch((error) => this.#trouble(error));
   }
 
   /** Tries again to open what did not open for want of a key. */

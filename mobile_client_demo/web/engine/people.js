@@ -1,4 +1,5 @@
 // Friends, requests, who is there and who is typing.
+import { afresh } from "./afresh.js";
 import { ChatError } from "./errors.js";
 import { escaped } from "./rest.js";
 
@@ -62,7 +63,9 @@ export class People {
   }
 
   /** Reads both lists anew; keys come with the friends. */
-  async refresh() {
+  refresh = afresh(() => this.#read());
+
+  async #read() {
     const told = await this.#rest.list("/v1/relations");
     const keys = told.filter((one) => one.key_version > 0);
     await this.#keyring.learn(

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { afresh } from "../../../mobile_client_demo/web/engine/afresh.js";
 import { FIRST, LONGEST, delay } from "../../../mobile_client_demo/web/engine/backoff.js";
 import { row } from "../../../mobile_client_demo/web/engine/conversation.js";
 import { passing, problemError } from "../../../mobile_client_demo/web/engine/errors.js";
@@ -134,4 +135,38 @@ test("names of browsers", () => {
   assert.equal(platform("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"), "Chrome on Linux");
   assert.equal(platform("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605 Version/18.0 Mobile/15E148 Safari/604.1"), "Safari on iPhone");
   assert.equal(platform("curl"), "Browser");
+});
+
+// A reader whose answers come when the test says so: `runs` are the ones begun.
+function readerOf(runs) {
+  return afresh(() => new Promise((resolve, reject) => runs.push({ resolve, reject })));
+}
+
+test("an answer was asked for after the call that gets it", async () => {
+  const runs = [];
+  const read = readerOf(runs);
+  const first = read();
+  const [second, third] = [read(), read()];
+  assert.equal(runs.length, 1, "one at a time");
+  runs[0].resolve("old");
+  assert.equal(await first, "old");
+  await new Promise(setImmediate);
+  assert.equal(runs.length, 2, "one more for both who have asked meanwhile");
+  runs[1].resolve("new");
+  assert.deepEqual(await Promise.all([second, third]), ["new", "new"]);
+  const later = read();
+  runs[2].resolve("newest");
+  assert.equal(await later, "newest");
+  assert.equal(runs.length, 3);
+});
+
+test("a reading that fails is the answer of those who wait for it alone", async () => {
+  const runs = [];
+  const read = readerOf(runs);
+  const [first, second] = [read(), read()];
+  runs[0].reject(new Error("away"));
+  await assert.rejects(first, /away/);
+  await new Promise(setImmediate);
+  runs[1].resolve("new");
+  assert.equal(await second, "new");
 });

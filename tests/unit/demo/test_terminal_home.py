@@ -229,7 +229,35 @@ def test_a_friend_whose_account_is_gone_is_no_friend_any_more() -> None:
         relations=lambda _: relations, call=lambda *_: {"incoming": [], "outgoing": [], "next": None}
     )
     access = SimpleNamespace(call=lambda work: work(rest, None))
-    deeds = Deeds("ada", access, lambda: None, lambda _: None)  # type: ignore[arg-type]
-    assert deeds.people().everybody == {
+    told: list[e.Event] = []
+    deeds = Deeds("ada", access, lambda: None, told.append)  # type: ignore[arg-type]
+    deeds.tell_people()
+    assert told == [e.People({
         "ada": ("", "self"), "bob": ("Bob", "friend"), "gone": ("", "past"), "pest": ("", "blocked")
-    }  # fmt: skip
+    })]  # fmt: skip
+
+
+def test_of_two_readings_of_the_people_the_newer_is_told_last() -> None:
+    """The first is slow; the second, begun after a notice, would overtake it."""
+    states = iter([[], [Relation("bob", "friends", None, "Bob")]])
+    first, released = threading.Event(), threading.Event()
+
+    def relations(_: object) -> list[Relation]:
+        found = next(states)
+        if not found:
+            first.set()
+            released.wait(5)
+        return found
+
+    rest = SimpleNamespace(relations=relations, call=lambda *_: {"incoming": [], "outgoing": [], "next": None})
+    told: list[e.People] = []
+    deeds = Deeds("ada", SimpleNamespace(call=lambda work: work(rest, None)), lambda: None, told.append)  # type: ignore[arg-type]
+    readings = [threading.Thread(target=deeds.tell_people) for _ in range(2)]
+    readings[0].start()
+    assert first.wait(5)
+    readings[1].start()
+    readings[1].join(0.1)
+    released.set()
+    for one in readings:
+        one.join(5)
+    assert ["bob" in people.everybody for people in told] == [False, True]
