@@ -21,7 +21,7 @@ class Receipts:
         self._store = store
         self._readings: dict[str, list[set[tuple[str, str]]]] = {}
         self._told: dict[str, dict[tuple[str, str], int]] = {}
-        """Peer who has subscribed here -> (reader, kind) -> how far it was told here. Commits of several nodes and what
+        """Peer who is here -> (reader, kind) -> how far it was told here. Commits of several nodes and what
         is read from the store come in any order, and a receipt never falls."""
         self._reads: dict[tuple[str, str], list[tuple[int, Publication]]] = {}
         self.committing: Callable[[str, str], bool] | None = None
@@ -132,6 +132,8 @@ class Receipts:
     def _rises(self, peer: str, reader: str, kind: str, up_to: int) -> bool:
         """Whether this is more than was told here; now it is told."""
         told = self._told.get(peer)
+        if told is None and self._node.decisions.present(peer):
+            told = self._told[peer] = {}  # a session that is taken up again hears before its states were read
         if told is not None:
             if up_to <= told.get((reader, kind), 0):
                 return False
@@ -162,6 +164,8 @@ class Receipts:
             self._readings[user] = [reading for reading in self._readings[user] if reading is not newer]
             if not self._readings[user]:
                 del self._readings[user]
+        if self._told.get(user) is not told:
+            return  # the user was away meanwhile, and may know more by now
         for state in states:
             for kind, up_to, render in (
                 ("delivered", state.delivered, render_delivered),

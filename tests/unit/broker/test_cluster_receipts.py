@@ -10,7 +10,7 @@ from aldis.broker.cluster_ports import Passed
 from aldis.broker.core.envelope import render_delivered, render_read
 from aldis.broker.core.whereabouts import NOWHERE
 from aldis.broker.holdings import Lost
-from aldis.broker.ports import Delivered, ReceiptState, StoreUnavailable
+from aldis.broker.ports import Batch, Delivered, ReceiptState, StoreUnavailable
 from tests import wire as packets
 from tests.unit.broker.chat import Friends, Person, Shared, Store, chatting
 from tests.unit.broker.lab import until
@@ -275,3 +275,47 @@ async def test_what_one_device_learns_from_the_store_the_others_learn_too() -> N
         read = {"type": "read", "up_to": sent["mid"]}
         assert await pad.heard(2) == [{"type": "delivered", "up_to": sent["mid"]}, read]
         assert await ann.heard(1) == [read]
+
+
+async def test_who_comes_back_to_a_session_hears_receipts_in_order_before_the_inbox_is_claimed() -> None:
+    """The subscriptions are there with the CONNACK; how far others have come is read only after the claim."""
+    async with nodes(FRIENDS) as made:
+        ann = await made[0].person("ann", clean=False)
+        ann.close()
+        inboxes = made[0].node.inboxes
+        assert inboxes is not None
+        await until(lambda: not made[0].node.connections and not inboxes.receipts._told)
+        made.store.claims.clear()
+        again = Person(*await made[0].open())
+        made[0].clients.append(again)
+        await again.connected("phone", packets.RESUMED, user="ann", clean=False)
+        for payload in (render_delivered(7), render_delivered(5), render_delivered(8)):
+            tell(made, payload)
+        assert await again.heard(2) == [{"type": "delivered", "up_to": 7}, {"type": "delivered", "up_to": 8}]
+        made.store.claims.set()
+        again.close()
+        await until(lambda: not inboxes.receipts._told)
+
+
+async def test_what_is_read_for_a_connection_that_is_gone_is_told_to_nobody() -> None:
+    """It was read again, because the connection had not read for a while; meanwhile the user is back and knows more."""
+    store = Slow()
+    async with chatting(FRIENDS, shared=Shared(store, Friends(FRIENDS))) as chat:
+        ann, ben = await chat.person("ann"), await chat.person("ben")
+        mid = (await said_and_taken(ann, ben))["mid"]
+        await store.commit(Batch([], delivered=[Delivered("ben", "ann", mid + 10)]))
+        inboxes = chat.node.inboxes
+        assert inboxes is not None
+        receipts = inboxes.receipts
+        store.slow = True
+        (phone,) = [one for one in chat.node.connections if one.session is not None and one.session.user == "ann"]
+        receipts._send_states_again([phone])
+        await until(lambda: len(store.gates) == 1)
+        store.slow = False
+        ann.close()
+        await until(lambda: "ann" not in receipts._told)
+        await store.commit(Batch([], delivered=[Delivered("ben", "ann", mid + 20)]))
+        again = await chat.person("ann")
+        assert await message(again) == {"type": "delivered", "up_to": mid + 20}
+        store.gates[0].set()
+        await again.nothing()
