@@ -112,6 +112,7 @@ async def test_a_node_joins_before_its_first_parcel_and_is_gone_with_its_good_by
     assert at_ann.events == [("missed", None), ("joined", "bob"), ("parcel", "bob", Attached(("b",))), ("gone", "bob")]
 
 
+@pytest.mark.alone
 async def test_a_silent_node_is_gone_and_joins_again(linked: Nodes) -> None:
     ann, at_ann, bob, at_bob = await linked.pair()
     heard = ann.peers["bob"]

@@ -19,7 +19,7 @@ from tests.people import Device, Person, people
 from tests.servers import RestError
 from tests.wire import PATIENCE, Client, Closed, connect, refused
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(120)]
 
 WITHIN = 1.0
 PASSWORD = "correct horse battery"

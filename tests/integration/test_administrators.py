@@ -16,6 +16,8 @@ from tests.people import Person, people
 from tests.servers import Aldis, RestError, running
 from tests.wire import connect, refused
 
+pytestmark = pytest.mark.alone
+
 WITHIN = 1.0
 PASSWORD = "correct horse battery"
 

@@ -156,6 +156,7 @@ async def test_an_equal_batch_is_not_the_same_batch(store: MySqlStore, proxy: Cu
     assert stored.n == 2
 
 
+@pytest.mark.alone
 async def test_a_link_that_breaks_without_a_word(proxy: CuttingProxy) -> None:
     """Neither end hears of the break. The client gives up, the server ends the transaction after a while, and until
     then its locks stand in the way of everybody, for a bounded time."""

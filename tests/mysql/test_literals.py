@@ -19,7 +19,7 @@ def read_back(literals: list[bytes], mode: str = "") -> list[object]:
     with closing(shared_server().connection()) as connection, connection.cursor() as cursor:
         cursor.execute(f"SET SESSION sql_mode = '{mode}'")
         cursor.execute(LITERALS_AS_BYTES)
-        cursor.execute(b"SELECT " + listed(literals))
+        cursor.execute(b"SELECT " + listed(literal + b" AS x" for literal in literals))  # else it names the column
         return list(cursor.fetchone())
 
 

@@ -270,6 +270,7 @@ async def test_claims_and_commits_wait_for_one_another_and_not_in_a_circle(
     assert len([record for record in caplog.records if "again" in record.message]) <= 5
 
 
+@pytest.mark.alone
 async def test_a_node_that_is_frozen_in_a_transaction_holds_up_the_others_for_the_pause_only() -> None:
     """SIGSTOP in the middle of a commit: here the node's transaction just does not go on."""
     server = replace(empty_database(), pause_timeout=1.0)

@@ -95,6 +95,7 @@ async def test_a_claim_waits_for_the_commit_that_is_under_way(nodes: list[MySqlS
     assert (await commit(new, chat(mid=104), shards=[(3, epoch + 1)])).stored[0].n == 2
 
 
+@pytest.mark.alone
 async def test_a_commit_that_comes_after_the_claim_has_no_effect(nodes: list[MySqlStore]) -> None:
     """However far the old storer had come by then: it had read its batch, and begun its transaction."""
     old, new = nodes
@@ -114,6 +115,7 @@ async def test_a_commit_that_comes_after_the_claim_has_no_effect(nodes: list[MyS
     assert time.monotonic() - begun < PAUSE / 2
 
 
+@pytest.mark.alone
 async def test_a_frozen_storer_holds_its_shard_for_the_pause_only_and_then_has_lost_it(nodes: list[MySqlStore]) -> None:
     """SIGSTOP in the middle of a commit: here the transaction of the old storer just does not go on."""
     old, new = nodes
