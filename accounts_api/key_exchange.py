@@ -6,7 +6,6 @@ fetch keys.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -17,8 +16,6 @@ from aldis.bridge.accounts.sealed_keys import DeviceKey, Sealing
 from aldis.bridge.accounts.shared_keys import PairKeys
 from aldis.broker.ports import Postbox
 from aldis.config.relation_keys import RelationKeys
-
-logger = logging.getLogger(__name__)
 
 
 class KeyExchange:
