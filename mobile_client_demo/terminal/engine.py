@@ -203,7 +203,7 @@ class Engine:
                 logger.exception("an order failed")
                 self._post(e.Told(words(fault), bad=True))
 
-    def _beside(self, work: Callable[[], None]) -> None:
+    def _beside(self, work: Callable[[], object]) -> None:
         def run() -> None:
             try:
                 work()
@@ -307,7 +307,7 @@ class Engine:
     def _told(self, item: Item) -> None:
         kind = str(item.content.get("type"))
         if kind.startswith(("friend_", "account_")):
-            self._beside(self._read_people)
+            self._beside(self._deeds.tell_people)
         if kind in WORDS:
             said = {name: str(value)[:2_000] for name, value in item.content.items()}
             self._post(
@@ -335,9 +335,6 @@ class Engine:
         self._post(e.Typing(typing.friend))
 
     # REST
-
-    def _read_people(self) -> None:
-        self._deeds.tell_people()
 
     def _online(self) -> None:
         everybody = self._deeds.tell_people()
