@@ -24,6 +24,9 @@ _numbers = itertools.count(1)
 _KEYS = ("eaYx7t4b+cmPEgMs3q3Q56B5OY/HhriMyEbsia+FpRo=", "Z13VdO13iTELPS52gfN5C0ZsdzsVIf7PNld5WDcepS8=")
 """Public keys of two devices."""
 
+_RELATIONS = re.compile(r"/v1/relations(\?.*)?$")
+"""The list of all relations."""
+
 _UNAUTHORISED = "status of 401|WebSocket"
 """What the browser writes when a token is refused."""
 
@@ -268,7 +271,7 @@ def test_a_change_that_comes_while_the_lists_are_on_their_way(server: Aldis, dev
         else:
             held.append((route, route.fetch()))
 
-    one.page.route(re.compile(r"/v1/relations(\?.*)?$"), hold)
+    one.page.route(_RELATIONS, hold)
     server.rest("POST", f"/v1/relations/{alice}/rotate-key", token=token)
     one.until(lambda: len(held) == 1)
     server.rest("POST", f"/v1/relations/{alice}/rotate-key", token=token)
@@ -287,12 +290,11 @@ def test_a_change_that_cannot_be_read_at_once(server: Aldis, device: MakeDevice)
         refused.append(route)
         route.fulfill(status=503, json={"status": 503, "title": "no"})
 
-    route = re.compile(r"/v1/relations(\?.*)?$")
     with one.device.watch.excusing("status of 503"):
-        one.page.route(route, refuse)
+        one.page.route(_RELATIONS, refuse)
         server.rest("POST", f"/v1/relations/{alice}/rotate-key", token=server.login(bob, "app"))
         one.until(lambda: len(refused) > 0)
-        one.page.unroute(route)
+        one.page.unroute(_RELATIONS)
         one.until(lambda: one.contact(bob)["keyVersion"] == 2)  # type: ignore[index]
 
 

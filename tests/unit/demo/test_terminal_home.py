@@ -6,6 +6,7 @@ import json
 import queue
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -220,17 +221,19 @@ def test_a_file_message_of_which_no_line_can_be_made_is_a_line_that_says_so(arch
     assert [one.mid for one in archive.lines("bob")] == [1]
 
 
+def deeds_of_ada(relations: Callable[[object], list[Relation]]) -> tuple[Deeds, list[e.People]]:
+    """With a server on which nobody asks for anything, and what they post."""
+    rest = SimpleNamespace(relations=relations, call=lambda *_: {"incoming": [], "outgoing": [], "next": None})
+    access, told = SimpleNamespace(call=lambda work: work(rest, None)), list[e.People]()
+    return Deeds("ada", access, lambda: None, told.append), told  # type: ignore[arg-type]
+
+
 def test_a_friend_whose_account_is_gone_is_no_friend_any_more() -> None:
     relations = [
         Relation("bob", "friends", None, "Bob"), Relation("gone", "friends", None, "", deleted=True),
         Relation("pest", "blocked", None, "", deleted=True),
     ]  # fmt: skip
-    rest = SimpleNamespace(
-        relations=lambda _: relations, call=lambda *_: {"incoming": [], "outgoing": [], "next": None}
-    )
-    access = SimpleNamespace(call=lambda work: work(rest, None))
-    told: list[e.Event] = []
-    deeds = Deeds("ada", access, lambda: None, told.append)  # type: ignore[arg-type]
+    deeds, told = deeds_of_ada(lambda _: relations)
     deeds.tell_people()
     assert told == [e.People({
         "ada": ("", "self"), "bob": ("Bob", "friend"), "gone": ("", "past"), "pest": ("", "blocked")
@@ -249,9 +252,7 @@ def test_of_two_readings_of_the_people_the_newer_is_told_last() -> None:
             released.wait(5)
         return found
 
-    rest = SimpleNamespace(relations=relations, call=lambda *_: {"incoming": [], "outgoing": [], "next": None})
-    told: list[e.People] = []
-    deeds = Deeds("ada", SimpleNamespace(call=lambda work: work(rest, None)), lambda: None, told.append)  # type: ignore[arg-type]
+    deeds, told = deeds_of_ada(relations)
     readings = [threading.Thread(target=deeds.tell_people) for _ in range(2)]
     readings[0].start()
     assert first.wait(5)
