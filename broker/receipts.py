@@ -21,8 +21,8 @@ class Receipts:
         self._store = store
         self._readings: dict[str, list[set[tuple[str, str]]]] = {}
         self._told: dict[str, dict[tuple[str, str], int]] = {}
-        """Peer who is here -> (reader, kind) -> how far it was told here. Commits of several nodes and what
-        is read from the store come in any order, and a receipt never falls."""
+        """Peer who is here -> (reader, kind) -> how far it was told here. Commits of several nodes and what is read
+        from the store come in any order, and a receipt never falls."""
         self._reads: dict[tuple[str, str], list[tuple[int, Publication]]] = {}
         self.committing: Callable[[str, str], bool] | None = None
         """Whether a message from one to the other is in a transaction or an append under way. Set on a node of a
