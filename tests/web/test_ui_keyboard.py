@@ -53,6 +53,22 @@ def test_a_walk_through_by_keys_alone(device: MakeDevice) -> None:
     expect(page.get_by_role("heading", name="Choose a conversation")).to_be_visible()
 
 
+
+_AT_ONCE = """
+new MutationObserver((_, observer) => {
+  if (document.querySelector(".shell:not([aria-busy])") === null) return;
+  observer.disconnect();
+  dispatchEvent(new KeyboardEvent("keydown", { key: "k", ctrlKey: true, cancelable: true }));
+}).observe(document, { childList: true, subtree: true });
+"""
+
+
+def test_keys_work_as_soon_as_there_is_something_to_see(device: MakeDevice) -> None:
+    on = stage(device, wide=True)
+    on.page.add_init_script(_AT_ONCE)
+    expect(on.scene("everyday").page.get_by_role("searchbox")).to_be_focused()
+
+
 def test_keys_may_be_faster_than_the_drawing(device: MakeDevice) -> None:
     shown = stage(device, wide=True).scene("everyday", "#/c/anna.berg")
     shown.page.evaluate("""() => {

@@ -134,16 +134,18 @@ export class Session {
     } catch (error) {
       if (!(error instanceof ChatError) || error.status !== 401) throw error;
       const said = "This login has ended: the device was removed, or logged out from elsewhere. Log in again.";
-      await this.end(said);
+      await this.#end(said);
       throw new SignedOut(said);
     }
   }
 
-  /** The tokens are forgotten; what was read and what waits stay. @param {string|null} reason null: tell nobody */
-  async end(reason) {
-    this.login = null;
+  /** The tokens are forgotten; what was read and what waits stay. */
+  async #end(reason) {
     await this.#db.write((work) => work.remove("meta", "session"));
-    if (reason !== null) this.onend(reason);
+    if (this.login === null) return; // wiped meanwhile
+    // in one step: a page drawn in between would be a chat of nobody
+    this.login = null;
+    this.onend(reason);
   }
 
   /** Nothing is left in this browser but its name. */

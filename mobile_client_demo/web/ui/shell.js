@@ -2,7 +2,7 @@
 import { WIDE, useChat, useMedia } from "./chat_context.js";
 import { Conversation } from "./conversation.js";
 import { Empty } from "./empty.js";
-import { html, useEffect } from "./html.js";
+import { html, useEffect, useLayoutEffect } from "./html.js";
 import { List } from "./list.js";
 import { back, go, here, openConversation, usePlace } from "./router.js";
 import { Sheets } from "./sheets.js";
@@ -34,7 +34,8 @@ export function Shell({ state }) {
 
 /** Keys that work everywhere. All with Ctrl, ⌘ or Alt: letters alone belong to what people write. */
 function useShortcuts(contacts) {
-  useEffect(() => {
+  // with the drawing, not after it: what is on the screen answers to its keys
+  useLayoutEffect(() => {
     const onKey = (event) => {
       const command = event.ctrlKey || event.metaKey;
       if (event.isComposing) return;

@@ -73,13 +73,21 @@ test("tokens that another tab has stored are taken as they are", async () => {
 });
 
 test("a login that the server has ended is forgotten and told", async () => {
-  const { made, stored } = await session(async () => {
+  const { made, db, stored } = await session(async () => {
     throw new ChatError("session-ended", "over", { status: 401 });
   });
   const told = [];
   made.onend = (reason) => told.push(reason);
+  let drawn;
+  const write = db.write;
+  db.write = async (what) => {
+    const written = await write(what);
+    drawn = stored() === undefined ? made.login?.user : drawn;
+    return written;
+  };
   await assert.rejects(made.token(), { code: "signed-out" });
   assert.deepEqual([made.login, stored(), told.length], [null, undefined, 1]);
+  assert.equal(drawn, "me", "a page that is drawn before it is told shows a chat of somebody");
   assert.match(told[0], /Log in again/);
 });
 
@@ -97,4 +105,22 @@ test("a name that is told while tokens are renewed does not bring the old ones b
   await described;
   assert.deepEqual([stored().refresh, made.login.refresh], ["r2", "r2"], "a refresh token is good once");
   assert.deepEqual([stored().name, made.login.name], ["Mine", "Mine"]);
+});
+
+test("who logs out while the server ends the login is told nothing", async () => {
+  const { made, db, stored } = await session(async () => {
+    throw new ChatError("session-ended", "over", { status: 401 });
+  });
+  const told = [];
+  made.onend = (reason) => told.push(reason);
+  db.work.clear = async () => {};
+  const remove = db.work.remove;
+  let wiped;
+  db.work.remove = async (...what) => {
+    wiped ??= made.wipe();
+    return remove(...what);
+  };
+  await assert.rejects(made.token(), { code: "signed-out" });
+  await wiped;
+  assert.deepEqual([made.login, stored(), told], [null, undefined, []]);
 });
