@@ -53,7 +53,6 @@ def test_a_walk_through_by_keys_alone(device: MakeDevice) -> None:
     expect(page.get_by_role("heading", name="Choose a conversation")).to_be_visible()
 
 
-
 _AT_ONCE = """
 new MutationObserver((_, observer) => {
   if (document.querySelector(".shell:not([aria-busy])") === null) return;
