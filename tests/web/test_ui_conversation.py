@@ -42,11 +42,15 @@ def scroll(shown: Stage, by: int) -> None:
     shown.settled()
 
 
-def test_loading_older_messages_moves_nothing(device: MakeDevice) -> None:
-    shown = stage(device).scene("history", "#/c/bob")
+@pytest.mark.parametrize("clock", ["04:37", "12:00"])
+def test_loading_older_messages_moves_nothing(device: MakeDevice, clock: str) -> None:
+    """Where the days begin among the messages, and so what the page draws at once, is a matter of the time of day."""
+    beginning = stage(device)
+    beginning.page.clock.set_fixed_time(f"2026-05-04T{clock}:00+02:00")
+    shown = beginning.scene("history", "#/c/bob")
     page = shown.page
     loads = 0
-    for _ in range(60):
+    for _ in range(120):  # 49 times at noon, 61 at 04:37, when the first day is nine messages long
         before = len(shown.calls("loadOlder"))
         page.locator(".messages").evaluate("box => { box.scrollTop -= 250 }")
         text = first_seen(page)
