@@ -4,9 +4,10 @@
 
 A batch that comes from the journal takes the rows of its shards after the mark, before the heads.
 Messages that are known by their `seq` alone cost one statement more, after the heads: what is stored of their counters.
-A repeat (1062) rolls back and begins again with what was there before; a deadlock rolls back and begins again; a lost
-connection before COMMIT was sent has changed nothing. If it is lost after that, nobody knows: the same batch comes
-again, and its mark in `im_writer` tells whether it is there already.
+A repeat (1062) rolls back and begins again with what was there before; from then on the batch looks once more behind
+the locks on the heads, where nobody else can store the same any more: else another node could win every time.
+A deadlock rolls back and begins again; a lost connection before COMMIT was sent has changed nothing. If it is lost
+after that, nobody knows: the same batch comes again, and its mark in `im_writer` tells whether it is there already.
 """
 
 from __future__ import annotations
@@ -79,10 +80,11 @@ class Committer:
         if self._doubt is None or self._doubt.batch is not batch:
             self._doubt = None
             self._number += 1
+        repeated = False
         for attempt in range(1, ATTEMPTS + 1):
             driver = await self._link.get()
             try:
-                return await self._try(driver, batch)
+                return await self._try(driver, batch, look_again=repeated)
             except StoreUnavailable:
                 raise
             except (ShardLost, MidTaken):
@@ -92,6 +94,7 @@ class Committer:
                 await self._link.end()
                 if is_repeat(error) and attempt < ATTEMPTS:
                     self._wary = WARY_BATCHES
+                    repeated = True
                 elif may_run_again(error) and attempt < (LOCK_WAITS if is_lock_wait(error) else ATTEMPTS):
                     logger.info("a commit runs again", extra={"attempt": attempt, "reason": str(error)})
                     await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 so that two do not meet again
@@ -105,7 +108,7 @@ class Committer:
                 raise
         raise AssertionError("the last attempt returns or raises")
 
-    async def _try(self, driver: BoundedConnection, batch: Batch) -> Committed:
+    async def _try(self, driver: BoundedConnection, batch: Batch, *, look_again: bool) -> Committed:
         if self._doubt is not None:
             there = await driver.run(MARKED % self._writer)
             if there and there[0][0] == self._number:
@@ -113,7 +116,7 @@ class Committer:
                 await driver.rollback()
                 logger.warning("the commit whose answer was lost had taken effect")
                 return committed
-        # asked outside of every lock; whoever commits the same key meanwhile makes this attempt fail
+        # asked outside of every lock; whoever commits the same key meanwhile makes this attempt fail, the first time
         known = await look_for_repeats(Trips(driver, self.packet), batch.messages) if self._wary else None
         now = time.time_ns() // 1_000_000
         self._stamp = max(now, self._stamp + 1)
@@ -121,7 +124,7 @@ class Committer:
         trips.add(MARK + row(self._writer, number(self._number), number(now)) + MARK_TAIL)
         if batch.shards:
             mysql_shards.check(trips, batch.shards)
-        step = Step(trips, batch, known, self._stamp, step=self.step)
+        step = Step(trips, batch, known, self._stamp, step=self.step, look_again=look_again)
         committed = await step.write()
         await self._finish(driver, batch, committed)
         self._note(step.numbered)

@@ -26,7 +26,7 @@ from aldis.bridge.mysql_batch import (
 )
 from aldis.bridge.mysql_literals import blob, listed, number, portions, row, text
 from aldis.bridge.mysql_numbers import Counter, number_messages
-from aldis.bridge.mysql_repeats import Repeats, stored_under
+from aldis.bridge.mysql_repeats import Repeats, look_for_repeats, stored_under
 from aldis.bridge.mysql_trips import Rows, Trips
 from aldis.broker.ports import Batch, Committed, ReceiptState, Stored
 
@@ -38,9 +38,12 @@ Pair = tuple[str, str]
 
 class Step:
     """Writes `batch` in one transaction, whose first statements may wait in `trips` already. `known` are the repeats
-    that were looked for, `stamp` is the time of changed receipts, `step` the distance between two ids of one INSERT."""
+    that were looked for, `stamp` is the time of changed receipts, `step` the distance between two ids of one INSERT.
+    `look_again`: for repeats once more, when nobody else can store them any more."""
 
-    def __init__(self, trips: Trips, batch: Batch, known: Repeats | None, stamp: int, *, step: int) -> None:
+    def __init__(
+        self, trips: Trips, batch: Batch, known: Repeats | None, stamp: int, *, step: int, look_again: bool = False
+    ) -> None:
         self._known = None if known is None else known.by_id
         self._placed = {} if known is None else known.by_mid
         self.numbered = number_messages(batch.messages, self._known, self._placed)
@@ -48,6 +51,7 @@ class Step:
         self._batch = batch
         self._stamp = stamp
         self._step = step
+        self._look_again = look_again
         self._heads: dict[str, int] = {}
         self._newest: dict[str, int] = {}
         self._literals: dict[str, bytes] = {}
@@ -60,7 +64,7 @@ class Step:
         stored: list[Stored] = []
         if self._batch.messages:
             await self._trips.go()
-            if self.numbered.counted:
+            if self.numbered.counted or self._look_again:
                 await self._leave_out_repeats()
             stored = await self._write_messages()
             self._write_sequences()
@@ -95,7 +99,10 @@ class Step:
     async def _leave_out_repeats(self) -> None:
         """For what is known by its `seq` alone, and no higher than what is stored, the heads were raised too far. They
         are lowered again before anybody has seen it: they are locked. So are the counters from here on, and nobody else
-        stores anything under them: for that one needs the same heads."""
+        stores anything under them: for that one needs the same heads. The same is true of an `id` or a mid that comes
+        again to its recipient."""
+        if self._look_again:
+            self._known, self._placed = await look_for_repeats(self._trips, self._batch.messages)
         last: dict[Counter, int] = {}
 
         def take(rows: Rows) -> None:

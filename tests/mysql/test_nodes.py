@@ -12,10 +12,13 @@ from dataclasses import replace
 
 import pytest
 
+from aldis.bridge import mysql_commit
 from aldis.bridge.mysql import MySqlStore
 from aldis.bridge.mysql_literals import listed, text
 from aldis.bridge.mysql_reads import RECEIPT_CHANGES
+from aldis.bridge.mysql_repeats import Repeats, look_for_repeats
 from aldis.bridge.mysql_server import BoundedConnection
+from aldis.bridge.mysql_trips import Trips
 from aldis.broker.ports import (
     Batch,
     Claim,
@@ -143,6 +146,33 @@ async def test_one_id_on_both_nodes_is_one_message(nodes: list[MySqlStore]) -> N
         assert len({(result.mid, result.n, result.created) for result in results}) == 1
         assert sorted(result.repeated for result in results) == [False, True, True, True]
     assert sum([len(await whole(nodes[0], user)) for user in USERS]) == len(ids)
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["alone", "with copies"])
+async def test_a_batch_does_not_lose_against_the_other_node_for_ever(
+    nodes: list[MySqlStore], monkeypatch: pytest.MonkeyPatch, *, sync: bool
+) -> None:
+    """However often the other node stores one more of its messages, between the look for repeats and the locks."""
+    sent = [chat(f"{number}", to=USERS[number % 8], sync=sync) for number in range(40)]
+    by_other: list[Stored] = []
+
+    async def look_and_be_late(trips: Trips, messages: list[NewMessage]) -> Repeats:
+        found = await look_for_repeats(trips, messages)
+        if messages is batch.messages:
+            by_other.extend((await commit(nodes[1], sent[len(by_other)])).stored)
+        return found
+
+    monkeypatch.setattr(mysql_commit, "look_for_repeats", look_and_be_late)
+    by_other += (await commit(nodes[1], sent[0])).stored
+    batch = Batch(sent)
+    results = (await nodes[0].commit(batch)).stored
+    k = len(by_other)
+    assert k == 2, "refused once, and not again"
+    assert [Stored(one.mid, one.n, one.created, one.sync_n, True) for one in by_other] == results[:k]
+    assert not any(one.repeated for one in results[k:])
+    for user in USERS:
+        assert len(await whole(nodes[0], user)) == 5
+    assert len(await whole(nodes[0], "alice")) == (40 if sync else 0)
 
 
 async def test_one_seq_on_both_nodes_is_one_message(nodes: list[MySqlStore]) -> None:
