@@ -45,7 +45,8 @@ lint: install
 types: install
 	@$(BIN)/mypy
 
-unit: install
+unit: install ## Unit tests and arrows
+	@scripts/test-servers
 	@$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile tests/unit tests/architecture
 
 bench: install ## Benchmarks (make bench ARGS=--help)

@@ -130,7 +130,11 @@ class BoundedConnection(aiomysql.Connection):  # type: ignore[misc]  # untyped
 
     async def establish(self, session: list[str]) -> None:
         """Connects, logs in and prepares the session."""
-        await self._bounded(self._establish(session), self.connect_timeout)
+        try:
+            await self._bounded(self._establish(session), self.connect_timeout)
+        except RuntimeError as error:
+            # aiomysql asks for the socket, which uvloop does not have any more if the server has closed it meanwhile
+            raise aiomysql.OperationalError(CR.CR_SERVER_LOST, "the server closed the connection at once") from error
 
     async def _establish(self, session: list[str]) -> None:
         await self._connect()

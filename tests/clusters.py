@@ -51,5 +51,9 @@ def clustered(
         assert [(one.name, codes[one.name], one.last_words(40)) for one in unclean] == []
         for one in ours:
             assert "Traceback" not in one.log.read_text(), one.log.read_text()[-4_000:]
+    except BaseException as error:
+        for one in [*cluster.nodes, cluster.accounts]:
+            error.add_note(f"{one.name}:\n{one.last_words(40)}")
+        raise
     finally:
         cluster.stop()
